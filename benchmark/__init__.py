@@ -22,7 +22,9 @@ for _folder in (str(Path(__file__).parents[1]), *os.environ.get("ICM_BENCH_OWN_P
 if TYPE_CHECKING:
     from benchmark.backbones.projected_encoder import ProjectedEncoder as ProjectedEncoder
     from benchmark.backbones.projection_files import read_projection as read_projection
+    from benchmark.commands.in_memory import evaluate as evaluate
     from benchmark.commands.run import run as run
+    from benchmark.common.errors import IcmBenchError as IcmBenchError
     from benchmark.method.evaluation.metrics import Metric as Metric
     from benchmark.method.interventions import Intervention as Intervention
     from benchmark.method.predictors import Predictor as Predictor
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 # Public name -> its module. Import a new name above too, for type checkers; tests/test_architecture.py imports each.
 _HOMES = {
     "EncoderModel": "benchmark.backbones.models",
+    "IcmBenchError": "benchmark.common.errors",
     "Intervention": "benchmark.method.interventions",
     "InvariantProjection": "benchmark.method.subspace",
     "Metric": "benchmark.method.evaluation.metrics",
@@ -45,6 +48,7 @@ _HOMES = {
     "Projection": "benchmark.method.subspace",
     "Recipe": "benchmark.recipe.recipe",
     "Shrinkage": "benchmark.method.subspace",
+    "evaluate": "benchmark.commands.in_memory",
     "load_recipe": "benchmark.recipe.loading",
     "read_projection": "benchmark.backbones.projection_files",
     "run": "benchmark.commands.run",

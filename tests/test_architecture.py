@@ -52,6 +52,7 @@ LEVELS = {
     "benchmark.command_line": ["benchmark.common"],
     "benchmark.cli": ["benchmark.command_line", "benchmark.commands", "benchmark.common", "benchmark.recipe"],
     "jobs": ["benchmark.cli"],
+    "icm_bench": ["benchmark"],
 }  # fmt: skip
 JOIN_REPORTS = {
     f"benchmark.commands.{name}"
@@ -62,6 +63,7 @@ JOIN_REPORTS = {
         "choose",
         "selfcheck",
         "unlabelled",
+        "in_memory",
         "results.board",
         "results.publish",
     )
@@ -73,6 +75,7 @@ def module_of(file: Path) -> str:
 
 
 MODULES = {module_of(f): f for top in ("benchmark", "reports", "jobs") for f in (REPOSITORY / top).rglob("*.py")}
+MODULES["icm_bench"] = REPOSITORY / "icm_bench.py"
 
 
 @functools.cache

@@ -6,8 +6,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import ray
-
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.arrays import scale_of
@@ -38,8 +36,16 @@ _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
 
 def fetched(shared: Shared, key: str) -> Any:
     """Return the object behind the Ray reference under `key`, or a tuple of objects for several references."""
+    import ray
+
     found = shared[key]
     return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
+
+
+def forget() -> None:
+    """Drop what this process keeps of the last trials. Call it if other images may have the same names."""
+    _PLAIN.clear()
+    _CELLS.clear()
 
 
 def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], device: str) -> Inputs:
@@ -100,6 +106,8 @@ def share(
 
     DamagedError: a file of the store is damaged.
     """
+    import ray
+
     subjects = {s.key: s for s in (*others, *(v for trial in trials for v in trial.variants))}
     # Key of a subject -> (draw of views, clusters) -> the subject, and specs of the trials that need its moments.
     uses: dict[str, dict[tuple[int, Clusters | None], tuple[Subject, list[TrialSpec]]]] = {key: {} for key in subjects}
@@ -131,6 +139,8 @@ def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> 
     """Return a dictionary: clusters -> image index in which these clusters are the source environments."""
     if not asked:
         return {}
+    import ray
+
     progress = Progress("clustering", len(asked), "sets of sources")
     tasks = {clusters: index_in_clusters.remote(storage, clusters, *loaded) for clusters in asked}
     known = {}

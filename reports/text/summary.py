@@ -171,8 +171,8 @@ def _notes(answer: Answer) -> list[str]:
     ]
 
 
-def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool = False) -> str:
-    """Return the answer for a terminal: headline, table of accuracies and gains, missing results, path of the page."""
+def terminal_text(answer: Answer, missing: Sequence[str], page: str | None, color: bool = False) -> str:
+    """Return the answer for a terminal: headline, table of accuracies and gains, missing results, path of any page."""
     head, end = textwrap.wrap(one_line(headline(answer)), WIDTH), list[str]()
     for left, words in zip(range(len(missing), 0, -1), missing, strict=True):
         lines = textwrap.wrap(one_line(words), WIDTH)
@@ -180,11 +180,11 @@ def terminal_text(answer: Answer, missing: Sequence[str], page: str, color: bool
             end.append(f"{'and ' if end else ''}{left} {'more ' if end else ''}gap{'s' if left > 1 else ''}: report.md")
             break
         end += lines
-    end.append(f"Page: {page}")
+    end += [] if page is None else [f"Page: {page}"]
     alone = len({standing.setting for standing in answer.standings}) == 1
     body = _table(answer, (MAX_LINES_ALONE if alone else MAX_TERMINAL_LINES) - len(head) - len(end) - 2)
     head = [f"{_BOLD}{line}{_PLAIN_TEXT}" if color else line for line in head]
-    return "\n".join([*head, "", *body, *([""] if body else []), *end])
+    return "\n".join([*head, "", *body, *([""] if body and end else []), *end])
 
 
 def _table(answer: Answer, room: int) -> list[str]:

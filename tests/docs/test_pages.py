@@ -46,8 +46,11 @@ CODED = [page for page in ALL if page.name != "adding.md"]  # whose examples tes
 FRAGMENTS = [
     pytest.param(block, id=f"{page.name}-{i}") for page in CODED for i, block in enumerate(blocks(page, "yaml"))
 ]
-PYTHON = [
-    pytest.param(block, id=f"{page.name}-{i}") for page in CODED for i, block in enumerate(blocks(page, "python"))
+PYTHON = [  # tests/commands/test_in_memory.py runs the README's
+    pytest.param(block, id=f"{page.name}-{i}")
+    for page in CODED
+    for i, block in enumerate(blocks(page, "python"))
+    if page != README
 ]
 
 

@@ -94,24 +94,30 @@ def import_embeddings(storage: Storage, place: Path, asked: ImportOptions) -> tu
     storage.check_writable()
     file, texts_file = files_of(place, asked.texts)
     with reader.reading(file, texts_file, asked) as read:
-        manifest = reader.manifest_of(storage, read, asked.name)
-        facts = reader.facts_of(read, asked)
-        texts = reader.texts_of(read, manifest)
-        views = reader.views_of(read, manifest, facts)
-        content = _import(read, manifest, facts, views)
-        _check_others(storage, content, asked.overwrite)
-        written = sum(_write_view(storage, read, manifest, facts, name, view) for name, view in views.items())
-        if texts is not None and not _is_intact(storage, content.texts):
-            write_texts(storage, content.texts, manifest.prompt_names, texts)
-            written += 1
-        if not storage.exists(content.images) or problem_of(storage, content.images):
-            imports.write_images(storage, content.images, manifest.table)
-        imports.write_import(storage, content)
+        result = import_read(storage, read, asked)
+    return result, read.metadata["recipe"] if read.metadata else None
+
+
+def import_read(storage: Storage, read: ReadFile, asked: ImportOptions) -> Imported:
+    """Import embeddings that were read into a store; return a summary. Arguments and errors as above."""
+    manifest = reader.manifest_of(storage, read, asked.name)
+    facts = reader.facts_of(read, asked)
+    texts = reader.texts_of(read, manifest)
+    views = reader.views_of(read, manifest, facts)
+    content = _import(read, manifest, facts, views)
+    _check_others(storage, content, asked.overwrite)
+    written = sum(_write_view(storage, read, manifest, facts, name, view) for name, view in views.items())
+    if texts is not None and not _is_intact(storage, content.texts):
+        write_texts(storage, content.texts, manifest.prompt_names, texts)
+        written += 1
+    if not storage.exists(content.images) or problem_of(storage, content.images):
+        imports.write_images(storage, content.images, manifest.table)
+    imports.write_import(storage, content)
     named = {imports.read_import(storage, name).images for name in imports.imports_of(storage, asked.name)}
     for name in storage.files(imports.folder_of(asked.name), ".parquet"):
         if name not in named:
             storage.delete(name)
-    result = Imported(
+    return Imported(
         dataset=asked.name,
         backbone=facts.label,
         images=manifest.table.num_rows,
@@ -126,7 +132,6 @@ def import_embeddings(storage: Storage, place: Path, asked: ImportOptions) -> tu
         store=storage.path(""),
         unused=read.unused,
     )
-    return result, read.metadata["recipe"] if read.metadata else None
 
 
 def _import(read: ReadFile, manifest: Manifest, facts: BackboneFacts, views: dict[str, View]) -> Import:
@@ -221,7 +226,7 @@ def into_recipe(imported: Imported, made_with: Mapping[str, Any] | None, file: P
         The change and a sentence on it: the file is `new`, the backbone was `added`, the file was `complete` before, or
         it was `kept` unchanged and does not sweep the import.
     """
-    content = json.loads(json.dumps(_new_recipe(imported, made_with)))
+    content = json.loads(json.dumps(new_recipe(imported, made_with)))
     if write_new(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110), "--recipe"):
         return "new", "a recipe to start with"
     kept = "exists and is unchanged"
@@ -244,7 +249,7 @@ def into_recipe(imported: Imported, made_with: Mapping[str, Any] | None, file: P
     return "added", f"has the backbone '{imported.backbone}' too{views}"
 
 
-def _new_recipe(imported: Imported, made_with: Mapping[str, Any] | None) -> dict[str, Any]:
+def new_recipe(imported: Imported, made_with: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return a recipe, as plain data, that sweeps the import."""
     content: dict[str, Any] = {
         "name": imported.dataset,

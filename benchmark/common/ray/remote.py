@@ -24,6 +24,10 @@ class Task:
         """Run the function on a worker, and return a reference to its result."""
         return self._task.remote(*args, **kwargs)
 
+    def here(self, *args: Any) -> Any:
+        """Run the function in this process, without Ray, and return its result."""
+        return self._function(*args)
+
     def options(self, **options: Any) -> Any:
         """Return Ray's task with other options of `ray.remote`."""
         return self._task.options(**options)
