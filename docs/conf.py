@@ -4,19 +4,23 @@ Sphinx, since MkDocs has had no release since 2024. The source folder is the rep
 """
 
 import importlib.util
+import re
 import shutil
 import sys
 import tomllib
+from inspect import isclass, isroutine
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, get_origin
+
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 ADDRESS = PYPROJECT["tool"]["icm-bench"]["address"]
 # The modules whose `__all__` is public. An object is described in the first one that has it.
-PUBLIC = ["icm_bench", "benchmark", *(f"benchmark.method.{room}" for room in ("subspace", "interventions", "predictors"))]
+ROOMS = ("subspace", "interventions", "predictors")
+PUBLIC = ["icm_bench", "benchmark", *(f"benchmark.method.{room}" for room in ROOMS)]
 # Titles in the navigation -> pages of this folder.
 NAVIGATION = {
     "Use": ["data", "recipe", "report", "does-it-help", "comparisons", "adding", "examples/README"],
@@ -33,7 +37,8 @@ include_patterns = ["*.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "dist", "tests", "icm-bench-*"]
 default_role = "code"
 myst_heading_anchors = 4
-autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": "model_config"}
+HIDDEN = "model_config, set_fit_request, set_transform_request"  # of pydantic and scikit-learn
+autodoc_default_options = {"members": True, "member-order": "bysource", "exclude-members": HIDDEN}
 autodoc_typehints = "description"
 html_theme = "furo"
 html_title = f"icm-bench {version}"
@@ -60,9 +65,9 @@ def _reference() -> str:
         parts.append(f"## {module}\n")
         for name in names:
             one = getattr(sys.modules[module], name)
-            kind = "class" if isinstance(one, type) else "module" if isinstance(one, ModuleType) else "data"
-            kind = "function" if callable(one) and kind == "data" else kind
-            parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {module}.{name}\n```\n")
+            kind = "class" if isclass(one) and not get_origin(one) else "function" if isroutine(one) else "data"
+            options = "\n   :no-value:" if kind == "data" else ""
+            parts.append(f"```{{eval-rst}}\n.. auto{kind}:: {module}.{name}{options}\n```\n")
     return "\n".join(parts)
 
 
@@ -83,6 +88,20 @@ def _complete(_: Any, page: str, source: list[str]) -> None:
         source[0] += "\n" + _reference()
 
 
+def _signature(_app: Any, _what: str, _name: str, one: Any, *_: Any) -> tuple[str, None] | None:
+    """Leave out the defaults of a recipe, which are pages long; docs/recipe.md has them."""
+    return ("(**keys)", None) if isclass(one) and issubclass(one, BaseModel) else None
+
+
+def _escape(_app: Any, _what: str, _name: str, _one: Any, _options: Any, lines: list[str]) -> None:
+    """Escape what is plain text in docstrings and markup in reStructuredText: `lambda_` and bars, outside of code."""
+    for i, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            parts = line.split("`")
+            parts[::2] = [re.sub(r"(?<=\w)_(?!\w)|(?<!\\)\|", r"\\\g<0>", part) for part in parts[::2]]
+            lines[i] = "`".join(parts)
+
+
 def _index(app: Any, error: Exception | None) -> None:
     """Let the site begin with README."""
     if error is None:
@@ -92,4 +111,6 @@ def _index(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> None:
     """Connect the functions above."""
     app.connect("source-read", _complete)
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _escape, priority=900)  # after napoleon
     app.connect("build-finished", _index)

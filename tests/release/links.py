@@ -15,7 +15,7 @@ class _Page(HTMLParser):
         self.links: set[str] = set()
         self.feed(file.read_text(encoding="utf-8"))
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         known = dict(attrs)
         self.anchors |= {known[name] or "" for name in ("id", "name") if name in known}
         self.links |= {known[name] or "" for name in ("href", "src") if name in known}

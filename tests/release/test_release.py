@@ -118,7 +118,7 @@ def test_targets_of_workflows_exist() -> None:
 
 def test_schemas_and_zizmor_find_nothing(tmp_path: Path) -> None:
     if absent := [n for n in ("zizmor", "check-jsonschema") if not (Path(sys.executable).parent / n).is_file()]:
-        pytest.skip(f"{', '.join(absent)}: the extra `release` brings it")
+        pytest.skip(f"{', '.join(absent)}: `make setup` brings it")
     said = Release(tmp_path).workflows()
     assert said == f"{sum(len([*GITHUB.glob(pattern)]) for pattern in FORMS)} files"
 
