@@ -162,7 +162,7 @@ def test_the_source_archive_lists_every_folder() -> None:
         pytest.skip("only a checkout knows its files")
     tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     manifest = (REPOSITORY / "MANIFEST.in").read_text().split()
-    package = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "MANIFEST.in", "benchmark", "jobs", "reports",
-               "icm_bench.py")  # fmt: skip
+    package = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "MANIFEST.in", "benchmark", "jobs",
+               "reports", "icm_bench.py")  # fmt: skip
     tops = {name.partition("/")[0] for name in tracked.splitlines()}
     assert {top for top in tops if top not in manifest} <= {*package}
