@@ -8,10 +8,10 @@ ARGS ?=
 # One that dies is not replaced: pytest-xdist may wait for ever for what it had left.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0
 
-.PHONY: help setup demo test test-all fuzz soak lint types bench docs clean
+.PHONY: help setup demo test test-all fuzz soak lint types bench docs site release-check clean
 
 help:            ## say what the targets do
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | expand -t 16
 
 setup: $(VENV)/.installed  ## create .venv with everything, in tested versions (CONSTRAINTS= takes the newest)
 
@@ -50,6 +50,16 @@ bench: setup     ## speed and memory in short, into bench.json; ends with an err
 
 docs: setup      ## write the generated pages anew: docs/recipe.md, docs/icons.md, docs/speed.md
 	$(BIN)/python -m tests.docs.generate
+
+$(VENV)/.release: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) -e '.[release,site]'
+	touch $@
+
+site: $(VENV)/.release  ## build README, docs and the Python reference as a site in build/site
+	$(BIN)/python -m tests.release site --site build/site $(ARGS)
+
+release-check: $(VENV)/.release  ## build wheel and source archive, and try both outside the checkout (ten minutes)
+	$(BIN)/python -m tests.release $(ARGS)
 
 clean:           ## remove .venv; the cache and its downloads stay
 	rm -rf $(VENV)

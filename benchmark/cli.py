@@ -102,7 +102,8 @@ def _report_fault(fault: FaultError, args: argparse.Namespace, printed: bool = F
         print(fault.trace, file=sys.stderr)
     sentence = one_line(
         f"`{words}` ended by a bug of icm-bench: {str(fault).rstrip('.')}; the traceback "
-        f"{f'is in {file}' if file else 'is above'}, please report it; finished rows and embeddings are kept."
+        f"{f'is in {file}' if file else 'is above'}, please report it with the output of `icm-bench doctor --report`; "
+        "finished rows and embeddings are kept."
     )
     _print_error(sentence, args, printed or fault.told, kind="fault", path=file and str(file))
     return EXIT_FAULT
@@ -182,6 +183,14 @@ def _submit(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
+    if args.report:
+        from benchmark.commands.cluster.machine_report import as_text, machine_report
+
+        if args.recipe or args.address:
+            raise IcmBenchError("doctor --report describes this machine alone: leave out RECIPE and --address.")
+        report = machine_report()
+        _show(args, report, as_text(report))
+        return 0
     if (args.address or "").startswith(("http://", "https://")):  # the cluster checks itself, as a job
         from benchmark.commands.cluster.submit import submission, submit
 

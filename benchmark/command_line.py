@@ -137,6 +137,8 @@ def _on_clusters(command: _Command) -> None:
     add("recipe", metavar="RECIPE", nargs="?", help="YAML file; without it, only nodes and packages are checked")
     where = "HOST:PORT as printed by `ray start`, or http:// URL of the dashboard; default: $RAY_ADDRESS"
     add("--address", metavar="URL", help=where)
+    about = "print versions and hardware of this machine for a bug report, without names or paths; check nothing"
+    _flag(add, "--report", about)
     _add_options(add)
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import read_manifest
 from benchmark.datasets.spec import DatasetSpec
+from tests.commands.conftest import Command
 from tests.conftest import REPOSITORY, make_toy
 
 CLUSTER = """
@@ -201,3 +204,53 @@ def test_a_run_stops_at_a_problem_notes_a_doubt_and_asks_one_machine_nothing(mon
     with pytest.raises(IcmBenchError, match=r"^No node of the cluster is left: "):
         check_nodes(None, (), (), said.append)
     assert said[-1] == "note: The node b has just died, and is ignored (ConnectionRefusedError)."
+
+
+def test_a_report_has_versions_and_hardware_and_nothing_private(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, host, secret = tmp_path / "planted-user", "planted-host", "planted-secret-1234"
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "nvidia-smi").write_text(f"#!/bin/sh\necho '555.42.06\n555.42.06\nfailed on {host}'\n")
+    (tools / "nvidia-smi").chmod(0o755)
+    for name, value in {"HOME": home, "USER": home.name, "LOGNAME": home.name, "HOSTNAME": host, "HF_TOKEN": secret,
+                        "OMP_NUM_THREADS": "2,1", "MKL_NUM_THREADS": secret,
+                        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}.items():  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("ICM_BENCH_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(platform, "release", lambda: f"6.1.0-{home.name}@{host}")
+    monkeypatch.setattr(platform, "node", lambda: host)
+    said = command.json("doctor", "--report")
+    assert said["icm-bench"] == version("icm-bench")
+    assert said["python"].split()[0] == ".".join(map(str, sys.version_info[:3]))
+    assert said["cores"] == os.cpu_count()
+    assert {name: said["packages"][name] for name in ("ray", "torch", "open_clip_torch", "numpy", "pyarrow")} == {
+        name: version(name) for name in ("ray", "torch", "open_clip_torch", "numpy", "pyarrow")
+    }
+    assert said["gpu_driver"] == "555.42.06"
+    assert said["threads"]["OMP_NUM_THREADS"] == "2,1"
+    assert said["threads"]["MKL_NUM_THREADS"] == "not a number"
+    assert ", kernel 6.1.0, " in said["system"]
+    assert said["cache"].startswith("writable, ")
+    assert not home.exists()
+    text = command("doctor", "--report").out
+    assert [line.partition(":")[0] for line in text.splitlines()] == [name.replace("_", " ") for name in said]
+    for private in (home.name, host, secret, str(tmp_path)):
+        assert private not in text + json.dumps(said)
+
+
+def test_a_report_tells_a_cache_that_cannot_be_written_and_pytorch_that_does_not_load(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> list[tuple[str, int]]:
+        raise IcmBenchError(f"PyTorch does not load ({tmp_path}/libtorch.so is damaged).")
+
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("benchmark.commands.cluster.machine_report.torch_gpus", fails)
+    said = command.json("doctor", "--report")
+    assert said["cache"] == "not writable (Not a directory)"
+    assert said["gpus"] == ["PyTorch does not load"]
+    assert "leave out RECIPE" in command.refused("doctor", "demo", "--report")

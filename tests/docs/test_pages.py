@@ -25,7 +25,7 @@ README = REPOSITORY / "README.md"
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
 ALL = [README, *DOCS, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "SECURITY.md", REPOSITORY / "CHANGELOG.md"]
 # What a person starts by hand, and ten minutes are too long for: everything else stands in .ci/run.
-BY_HAND = {"make bench", "make docs", "make fuzz", "make help"}
+BY_HAND = {"make bench", "make docs", "make fuzz", "make help", "make release-check", "make site"}
 # Of docs/places.md, which says what of them was run and what was only checked: no cloud is at hand.
 OF_CLUSTERS = {"ray up", "ray down", "ray dashboard", "docker build", "kubectl create", "kubectl apply", "kubectl logs",
                "kubectl delete", "sbatch --nodes=4", "squeue --me", "scancel --me"}  # fmt: skip
