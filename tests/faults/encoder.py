@@ -1,5 +1,7 @@
 """A small encoder for runs that are disturbed: no weights that mean anything, the same in every process."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,13 +15,14 @@ class Blocks(EncoderModel):
 
     def __init__(self, spec: object) -> None:  # noqa: ARG002  every encoder takes one
         torch.manual_seed(0)
-        self.module = torch.nn.ModuleDict({"image": torch.nn.Linear(48, 16), "text": torch.nn.EmbeddingBag(256, 16)})
+        self.towers = {"image": torch.nn.Linear(48, 16), "text": torch.nn.EmbeddingBag(256, 16)}
+        self.module = torch.nn.ModuleDict(self.towers)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """See `EncoderModel.encode_images`."""
-        encoded: Tensor = self.module["image"](torch.nn.functional.avg_pool2d(images, 8).flatten(1))
+        encoded: Tensor = self.towers["image"](torch.nn.functional.avg_pool2d(images, 8).flatten(1))
         return encoded
 
-    def encode_texts(self, texts: list[str]) -> Tensor:
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """See `EncoderModel.encode_texts`."""
-        return torch.cat([self.module["text"](torch.tensor([list(text.encode())])) for text in texts])
+        return torch.cat([self.towers["text"](torch.tensor([list(text.encode())])) for text in texts])

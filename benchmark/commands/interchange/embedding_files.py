@@ -51,7 +51,7 @@ class Block:
     """Consecutive rows of a file."""
 
     first: int  # number of the first row, from 1
-    words: Mapping[str, list[str | None]]  # text column -> values, None where empty
+    words: Mapping[str, Sequence[str | None]]  # text column -> values, None where empty
     embedding: NDArray[np.float32]  # shape (rows, D)
 
 
