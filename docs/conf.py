@@ -23,7 +23,7 @@ ROOMS = ("subspace", "interventions", "predictors")
 PUBLIC = ["icm_bench", "benchmark", *(f"benchmark.method.{room}" for room in ROOMS)]
 # Titles in the navigation -> pages of this folder.
 NAVIGATION = {
-    "Use": ["data", "recipe", "report", "does-it-help", "comparisons", "adding", "examples/README"],
+    "Use": ["data", "recipe", "report", "does-it-help", "comparisons", "results", "adding", "examples/README"],
     "Run": ["reproducing", "clusters", "places", "speed", "scale"],
     "Know": ["glossary", "limits", "preregistration", "icons", "architecture", "api"],
 }

@@ -54,7 +54,9 @@ def test_bits_that_are_not_answered_are_kept_apart(tmp_path: Path) -> None:
 def test_equal_answers_give_equal_bytes_in_any_order_and_old_files_go(folder: Path) -> None:
     before = {file.name: file.read_bytes() for file in (folder / "packed").iterdir()}
     made = made_up(3, 2, 3, 100, seeds=2, bounds=1)
-    write_packed(folder, {key: (images, entries[::-1]) for key, (images, entries) in sorted(made.items(), reverse=True)})
+    write_packed(
+        folder, {key: (images, entries[::-1]) for key, (images, entries) in sorted(made.items(), reverse=True)}
+    )
     assert {file.name: file.read_bytes() for file in (folder / "packed").iterdir()} == before
     key = min(made)
     assert write_packed(folder, {key: made[key]}) == [name for name in before if name.startswith(key.dataset)]

@@ -131,7 +131,7 @@ def test_numbers_and_verdicts_are_those_of_the_report(name: str, swept: Path) ->
             pairs += [(intervals["gain_in_accuracy"], verdict.gain.interval)]
             for mine, reported in [*pairs, (intervals["gain_in_balanced_accuracy"], verdict.balanced.interval)]:
                 values = [[*vars(one).values()] for one in (mine, reported)]
-                np.testing.assert_allclose(*values, rtol=1e-12, atol=1e-14)  # sums in another order
+                np.testing.assert_allclose(values[0], values[1], rtol=1e-12, atol=1e-14)  # sums in another order
             assert intervals["accuracy"].estimate == pytest.approx(verdict.accuracy, abs=1e-12)
     assert of == {}
 
