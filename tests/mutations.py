@@ -57,6 +57,8 @@ _ROLES, _IMPORTS, _IMPORTED = (
 )  # fmt: skip
 _SPLITS, _CELLS, _METRICS = (f"{T_EVALUATION}/test_{name}.py" for name in ("splits", "cells", "metrics"))
 _BOARD = "tests/results/test_board.py"
+_CHECK = "tests/results/test_check.py"
+_PUBLISH = "tests/results/test_publish.py"
 _BATCHING = "tests/embedding/test_batching.py"
 _CROSSFIT = f"{T_EVALUATION}/test_crossfit.py"
 _CHECKED, _EVALUATE = f"{T_EVALUATION}/test_checked.py", "tests/sweep/test_evaluate.py"
@@ -577,6 +579,27 @@ MUTATIONS = [
         ("if len(sets) == most else np.nan", "", _BOARD),
         ("ranks[2][other[(one == best) & np.isnan(self.pairs.estimate)]] = False", "pass", _BOARD),
         ("if len(one.entries) > len(other.entries):", "if len(one.entries) < len(other.entries):", _BOARD),
+    ),
+    *_of("benchmark/results/answers.py",
+        ("for one in differences(_line(heading, *row), found):", "for one in differences(found, found):", _CHECK),
+        ("len(np.unique(every.label[~new]))", "len(np.unique(every.label[new]))", _PUBLISH),
+    ),
+    *_of("benchmark/results/checking.py",
+        ("if looks and not details.looks_at_target:", "if False:", _CHECK),
+        ("[cell for cell in wanted if cell not in cells], ", "[], ", _CHECK),
+        ("if seen.setdefault(test, number) != number:", "if False:", _CHECK),
+        ("if len(stated) == 1 and max(stated) > there:", "if False:", _CHECK),
+        ("asked != details.prompts:", "asked is None:", _CHECK),
+        ("for wrong in [*found][:1]:", "for wrong in [*found][:0]:", _CHECK),
+    ),
+    *_of("benchmark/results/records.py",
+        ('{**one.record, "retrieved_timestamp": there.record["retrieved_timestamp"]}', "one.record", _PUBLISH),
+        ("if (owner := there.publisher.organization) != one.publisher.organization:", "if owner := '':", _PUBLISH),
+    ),
+    *_of("benchmark/results/comparing.py",
+        (" and settings.keys().isdisjoint(_EXPERIMENT)", "", "tests/results/test_comparing.py"),
+        ("EQUAL if canonical(record) == canonical(again) else DIFFERS", "EQUAL", "tests/results/test_comparing.py"),
+        ("if of[0].get(key) != of[1].get(key)", "if False", "tests/results/test_comparing.py"),
     ),
     *_of("benchmark/embedding/batching.py",
         ("min(count, left)", "count", _BATCHING),
