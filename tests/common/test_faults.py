@@ -35,6 +35,7 @@ WORDS = {
     "import": ["recipe.yaml", "file.csv"], "import-embeddings": ["file.npz", "--name", "x"], "init": ["folder"],
     "export-embeddings": ["recipe.yaml", "--to", "x"], "splits": ["recipe.yaml", "--to", "x.csv"],
     **{name: ["recipe.yaml"] for name in ("submit", "choose", "export", "diagnose")},
+    "publish": ["recipe.yaml", "--to", "x"], "results": ["check", "x"], "reproduce": ["x"],
 }  # fmt: skip
 
 
