@@ -13,10 +13,10 @@ class Pixels(Blocks):
 
     def __init__(self, spec: object) -> None:  # noqa: ARG002  every encoder takes one
         torch.manual_seed(0)
-        self.image = torch.nn.Linear(768, 64)
-        self.module = torch.nn.ModuleDict({"image": self.image, "text": torch.nn.EmbeddingBag(256, 64)})
+        self.towers = {"image": torch.nn.Linear(768, 64), "text": torch.nn.EmbeddingBag(256, 64)}
+        self.module = torch.nn.ModuleDict(self.towers)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """See `EncoderModel.encode_images`."""
-        encoded: Tensor = self.image(images.flatten(1))
+        encoded: Tensor = self.towers["image"](images.flatten(1))
         return encoded
