@@ -52,7 +52,7 @@ def _python() -> Path:
     base = (
         sys.executable
         if sys.version_info[:2] == (3, 12)
-        else shutil.which(f"python{PYTHON}") or next(iter(usual), None)
+        else next(iter(usual), None) or shutil.which(f"python{PYTHON}")  # the latter may be pyenv's, and start none
     )
     if base is None:
         pytest.skip(f"the validator needs Python {PYTHON}, and there is none on PATH or in pyenv")
