@@ -187,7 +187,7 @@ def _read(
 
 
 def _array(name: str, given: ArrayLike, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
-    """Return an array; refuse what is none, or has another shape."""
+    """Return an array; refuse values that make no array, and other shapes."""
     try:
         array = np.asarray(given)
     except Exception as error:  # tensors on a GPU or with gradients, and ragged lists, raise errors of several kinds

@@ -11,7 +11,7 @@ from benchmark.recipe.loading import load_recipe, parse_recipe
 from benchmark.recipe.published import recipe_from, without_paths
 from benchmark.recipe.recipe import Recipe
 
-HOME = "/home/ada/private"
+HOME = "/srv/ada/private"
 OWN: dict[str, Any] = {
     "name": "own",
     "datasets": [{"name": "toy", "root": f"{HOME}/toy", "expected": {"predictor": "zero_shot"}}],
@@ -52,14 +52,14 @@ def test_no_place_remains() -> None:
     recipe = own(
         datasets=[{"name": "toy", "layout": "table", "root": HOME, "table": f"{HOME}/a.csv", "columns": {"path": f"{HOME}/{{x}}"},
                    "lookup": {"environment": {"table": "s3://bucket/b.csv?x=1", "key": "k", "name": "n"}}}],
-        backbones=["hf:/home/ada/m0", f"local-dir:{HOME}/m1", {"name": "mine", "folder": f"{HOME}/m2"},
+        backbones=["hf:/srv/ada/m0", f"local-dir:{HOME}/m1", {"name": "mine", "folder": f"{HOME}/m2"},
                    {"name": "ViT-B-32", "pretrained": "runs/last.pt", "quick_gelu": False}, "hf:openai/clip"],
         interventions={"text": {"pairs": "private/pairs.jsonl"}},
         prompts={"templates": ["/ {}"]},
     )  # fmt: skip
     content, shortened = plain(recipe)
     text = json.dumps(content)
-    for place in ("home", "bucket", "runs", "private", "Toy", '"run"', '"root"'):
+    for place in ("srv", "ada", "bucket", "runs", "private", "Toy", '"run"', '"root"'):
         assert place not in text, place
     assert [b["name"] for b in content["backbones"]] == ["hf:m0", "local-dir:m1", "mine", "ViT-B-32", "hf:openai/clip"]
     assert content["datasets"][0]["table"] == "a.csv"

@@ -200,7 +200,7 @@ def test_an_unfinished_run_is_refused(swept: Path, tmp_path: Path, command: Comm
 
 
 def test_images_are_named_by_their_path_inside_the_data_set_else_by_their_id() -> None:
-    paths = ["a/x.png", "/home/me/y.png", "s3://b/z.png", "C:\\w.png", ""]
+    paths = ["a/x.png", "/srv/me/y.png", "s3://b/z.png", "C:\\w.png", ""]
     names = sample_ids(paths, [f"id{i}" for i in range(5)], ["e"] * 5)
     assert names.tolist() == ["a/x.png", "id1", "id2", "id3", "id4"]
     twice = sample_ids(["x.png", "x.png", "x.png"], ["1", "2", "2"], ["a", "b", "b"])

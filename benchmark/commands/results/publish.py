@@ -264,7 +264,7 @@ def sample_ids(paths: Sequence[str], ids: Sequence[str], environments: Sequence[
 
 
 def publisher(model_ids: Iterable[str], relationship: str | None, organization: str | None) -> Publisher:
-    """Return the publisher that the command line names; what is missing is empty, and `records_of` refuses it.
+    """Return the publisher that the command line names. Missing fields are empty, and `records_of` refuses them.
 
     Each of `model_ids` is developer/model or LABEL=developer/model.
     """
