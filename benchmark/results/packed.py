@@ -3,8 +3,9 @@
     packed/index.json              digest of the records, and SHA-256 of each file below
     packed/DATA_SET-DIGEST.parquet one file for each comparable group
 
-A file has a row for each tested image (under each seed, for each held-out environment). Its columns `answered` and
-`correct` have one bit for each entry; its metadata names the group and the entries. Equal input gives equal bytes.
+A file has a row for each tested image (under each seed, for each held-out environment). After the columns of `Images`
+there is one for each entry: whether its answer is correct, or null where it has none. The metadata name the group and
+the entries. Equal input gives equal bytes.
 """
 
 import hashlib
@@ -15,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from benchmark.common.errors import IcmBenchError
@@ -26,7 +26,7 @@ from benchmark.method.arrays import Labels, Mask, Values
 VERSION = 1  # raise it if the files change
 _INDEX, _ABOUT = "packed/index.json", b"icm_bench_packed"
 _NAME = re.compile(r"[\w.-]+\.parquet")
-_BITS = ("answered", "correct")
+_ANSWERS = ("answered", "correct")  # arrays of an entry
 IDENTITY = ("model_id", "encoder", "method", "predictor", "rule", "variant")  # fields of an entry
 
 
@@ -146,14 +146,10 @@ def _table(key: GroupKey, images: Images, entries: Sequence[Entry]) -> pa.Table:
     for one in sorted(entries, key=lambda one: (one.identity, one.record)):
         if (other := known.setdefault(one.identity, one)) is not one:
             raise IcmBenchError(f"{other.record} and {one.record} are the same entry of {key.dataset}; remove one.")
-    facts = [{k: v for k, v in vars(one).items() if k not in _BITS} for one in known.values()]
+    facts = [{k: v for k, v in vars(one).items() if k not in _ANSWERS} for one in known.values()]
     about = json.dumps({"key": asdict(key), "entries": facts}, sort_keys=True)
-    columns: dict[str, Any] = {name: pa.array(column) for name, column in vars(images).items()}
-    for name in _BITS:
-        rows = np.packbits(np.array([vars(one)[name] for one in known.values()], dtype=bool), axis=0).T
-        bits = pa.py_buffer(np.ascontiguousarray(rows))
-        columns[name] = pa.Array.from_buffers(pa.binary(rows.shape[1]), len(rows), [None, bits])
-    return pa.table(columns).replace_schema_metadata({_ABOUT: about})
+    answers = {str(i): pa.array(one.correct, mask=~one.answered) for i, one in enumerate(known.values())}
+    return pa.table({**vars(images), **answers}).replace_schema_metadata({_ABOUT: about})
 
 
 def _group(source: pa.BufferReader) -> tuple[GroupKey, tuple[Images, list[Entry]]]:
@@ -163,10 +159,11 @@ def _group(source: pa.BufferReader) -> tuple[GroupKey, tuple[Images, list[Entry]
     table = pq.read_table(source)
     about = json.loads(table.schema.metadata[_ABOUT])
     key: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in about["key"].items()}
-    arrays = {name: table[name].to_numpy() for name in table.column_names if name not in _BITS}
-    bits = []
-    for name in _BITS:
-        rows = np.frombuffer(b"".join(table[name].to_pylist()), dtype=np.uint8).reshape(len(table), -1)
-        bits.append(np.unpackbits(rows.T, axis=0, count=len(about["entries"])).astype(bool))
-    entries = [Entry(**one, answered=a, correct=c) for one, a, c in zip(about["entries"], *bits, strict=True)]
-    return GroupKey(**key), (Images(**arrays), entries)
+    count = len(about["entries"])
+    images = {name: table[name].to_numpy() for name in table.column_names[:-count]}
+    answers = table.columns[-count:]
+    entries = [
+        Entry(**one, answered=of_one.is_valid().to_numpy(), correct=of_one.fill_null(False).to_numpy())
+        for one, of_one in zip(about["entries"], answers, strict=True)
+    ]
+    return GroupKey(**key), (Images(**images), entries)
