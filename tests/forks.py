@@ -145,10 +145,10 @@ def forked_workers(folder: Path | None = None) -> Iterator[Callable[[], str]]:
 def _serve(address: str) -> NoReturn:
     for name in IMPORTED:
         importlib.import_module(name)
-    from benchmark.common.code import Source, meaning_of
+    from benchmark.common.code import Source, code_of
 
     for file in (REPOSITORY / "benchmark").rglob("*.py"):
-        meaning_of(Source.of(file))  # kept by path and time: whoever changes a file has its own
+        code_of(Source.of(file))  # kept by path and time: whoever changes a file has its own
     assert "ray" not in sys.modules
     gc.collect()
     gc.freeze()  # what is common stays common

@@ -5,21 +5,26 @@ The meaning of a module is its syntax tree without docstrings and without labels
 is the module of the class and every module of the user that it imports, directly or indirectly, at the top or inside
 functions. A module is the user's if it lies in the same top-level package or, without a package, in the same folder.
 Data files, and imports whose names are computed at run time (`importlib.import_module`), are not tracked.
+
+Parsing all files takes a second. What is found is kept in `code.json` in the cache folder, by the content of the file.
 """
 
 import ast
 import hashlib
 import inspect
+import json
 import os
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from benchmark.common.storage.places import cache_dir
 
 # Keywords of component classes that only reports use; a new keyword is also a field of `registry.Presentation`.
 PRESENTATION = ("label", "short", "role", "place")
@@ -29,6 +34,7 @@ NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # environment variable that refuses plugins
 UNASKED = "unasked"  # value of NO_PLUGINS in commands that only read: they import only plugins of the command line
 # Environment variable: folders, one per line, that our processes search last. benchmark/__init__.py reads it by name.
 OWN_PATH = "ICM_BENCH_OWN_PATH"
+MAX_KNOWN = 2000  # number of codes that `code.json` keeps, the newest
 # Folders that many packages share: a module of the user in one of them, outside a package, is hashed alone.
 _SHARED = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")}
 
@@ -47,19 +53,81 @@ class Source(NamedTuple):
         return cls(file, info.st_mtime_ns, info.st_size)
 
 
+class Import(NamedTuple):
+    """An import statement."""
+
+    level: int | None  # number of leading dots of `from`; None for `import NAME`
+    module: str  # module after `from`, without dots; may be empty
+    names: tuple[str, ...]
+    is_top: bool  # whether the module itself runs it, not a function or class in it
+
+
+class Code(NamedTuple):
+    """What hashes need to know of a code file."""
+
+    meaning: str  # SHA-256 (hex) of its meaning
+    imports: tuple[Import, ...]  # also those inside functions
+
+
 @cache
-def tree_of(source: Source) -> ast.Module:
-    """Return the syntax tree of a file; an empty tree if the file is not valid Python."""
+def code_of(source: Source) -> Code:
+    """Return meaning and imports of a file; a file that is not valid Python counts as empty."""
+    content, known = source.file.read_bytes(), _known()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest not in known:
+        known[digest] = _parsed(content)
+        _unwritten.append(digest)
+    return known[digest]
+
+
+def keep_known() -> None:
+    """Write what `code_of` has found for later processes. A cache folder that is not writable is no error."""
+    if not _unwritten:
+        return
+    file, codes = cache_dir() / "code.json", dict([*_known().items()][-MAX_KNOWN:])
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    _unwritten.clear()
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps({"version": _version(), "codes": codes}))
+        new.replace(file)
+
+
+_unwritten: list[str] = []  # files whose code `keep_known` has not written
+
+
+@cache
+def _known() -> dict[str, Code]:
+    """Return SHA-256 (hex) of a file -> its code; at first what earlier processes found."""
     try:
-        return ast.parse(source.file.read_bytes())
+        kept = json.loads((cache_dir() / "code.json").read_bytes())
+        codes = kept["codes"] if kept["version"] == _version() else {}
+        return {
+            digest: Code(
+                meant, tuple(Import(level, module, tuple(names), top) for level, module, names, top in imports)
+            )
+            for digest, (meant, imports) in codes.items()
+        }
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):  # none, or a damaged one
+        return {}
+
+
+def _version() -> list[str]:
+    """Return what a code depends on besides the file: this module, and the Python that parses."""
+    return [hashlib.sha256(Path(__file__).read_bytes()).hexdigest(), sys.version]
+
+
+def _parsed(content: bytes) -> Code:
+    try:
+        tree = ast.parse(content)
     except (SyntaxError, ValueError):
-        return ast.Module(body=[], type_ignores=[])
-
-
-@cache
-def meaning_of(source: Source) -> str:
-    """Return the hash (SHA-256, hex) of the meaning of a file."""
-    return hashlib.sha256(meaning(tree_of(source)).encode()).hexdigest()
+        tree = ast.Module(body=[], type_ignores=[])
+    imports = (
+        Import(getattr(node, "level", None), getattr(node, "module", "") or "", names, node in tree.body)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom) and (names := tuple(alias.name for alias in node.names))
+    )
+    return Code(hashlib.sha256(meaning(tree).encode()).hexdigest(), tuple(imports))
 
 
 def meaning(node: Any) -> str:
@@ -94,7 +162,7 @@ def own_code(cls: type) -> str:
     """Return the hash (SHA-256, hex) of the meaning of all modules in `own_modules(cls)`."""
     digest = hashlib.sha256()
     for module, source in sorted(own_modules(cls).items()):
-        digest.update(f"{module}\n{meaning_of(source)}\n".encode())
+        digest.update(f"{module}\n{code_of(source).meaning}\n".encode())
     return digest.hexdigest()
 
 
@@ -199,19 +267,17 @@ class _Place:
 def _imports(module: str, source: Source) -> tuple[str, ...]:
     """Return the names in imports of a module that may be modules, each followed by its parent packages."""
     package = module if source.file.name == "__init__.py" else module.rpartition(".")[0]
-    return tuple(dict.fromkeys(n for name in _named(tree_of(source), package) for n in (name, *_packages_of(name))))
+    return tuple(dict.fromkeys(n for name in _named(source, package) for n in (name, *_packages_of(name))))
 
 
-def _named(tree: ast.Module, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            try:
-                home = resolve_name(f"{'.' * node.level}{node.module or ''}", package)
-            except ImportError:  # a relative import that leaves the top-level package, or outside a package
-                continue
-            yield from (home, *(f"{home}.{alias.name}" for alias in node.names))
+def _named(source: Source, package: str) -> Iterator[str]:
+    for one in code_of(source).imports:
+        if one.level is None:
+            yield from one.names
+            continue
+        with suppress(ImportError):  # a relative import that leaves the top-level package, or outside a package
+            home = resolve_name(f"{'.' * one.level}{one.module}", package)
+            yield from (home, *(f"{home}.{name}" for name in one.names))
 
 
 def _packages_of(module: str) -> list[str]:

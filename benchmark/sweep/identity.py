@@ -5,7 +5,6 @@ Trial ids contain them, so a change of hashed code makes trials run again. A mod
 `NOT_HASHED`.
 """
 
-import ast
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -13,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
-from benchmark.common.code import Source, meaning_of, own_modules, tree_of
+from benchmark.common.code import Code, Source, code_of, keep_known, own_modules
 from benchmark.common.registry import Component
 
 ENTRIES = ("benchmark.sweep.evaluate", "benchmark.sweep.loading")  # modules that compute rows from embeddings
@@ -57,7 +56,8 @@ def _hash(modules: tuple[tuple[str, Source], ...]) -> str:
     digest, sources = hashlib.sha256(), dict(modules)
     for module in reached_from(sources, sources):
         if module not in NOT_HASHED:
-            digest.update(f"{module}\n{meaning_of(_source(module, sources))}\n".encode())
+            digest.update(f"{module}\n{code_of(_source(module, sources)).meaning}\n".encode())
+    keep_known()
     return digest.hexdigest()
 
 
@@ -69,30 +69,29 @@ def reached_from(modules: Iterable[str], sources: Mapping[str, Source] = Mapping
     reached = set(modules)
     waiting = list(reached)
     while waiting:
-        tree = tree_of(_source(waiting.pop(), sources))
-        names = {next((r for r in _ROOMS if name.startswith(f"{r}.")), name) for name in _imports(tree)}
+        code = code_of(_source(waiting.pop(), sources))
+        names = {next((r for r in _ROOMS if name.startswith(f"{r}.")), name) for name in _imports(code)}
         waiting += [name for name in names - reached if name not in _ROOMS]
         reached |= names
     return sorted(reached)
 
 
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """Yield the modules of this package that a syntax tree imports, also inside functions."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and _file(node.module):
-            yield from (_home(node.module, alias.name) for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if _file(alias.name))
+def _imports(code: Code) -> Iterator[str]:
+    """Yield the modules of this package that a file imports, also inside functions."""
+    for one in code.imports:
+        if one.level is None:
+            yield from filter(_file, one.names)
+        elif _file(one.module):
+            yield from (_home(one.module, name) for name in one.names)
 
 
 def _home(module: str, name: str) -> str:
     """Return the module that `name` comes from in `from module import name`, following re-exports."""
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
-    for node in tree_of(_source(module)).body:
-        inside = isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{module}.")
-        if isinstance(node, ast.ImportFrom) and inside and name in (alias.name for alias in node.names):
-            return _home(node.module or "", name)
+    for one in code_of(_source(module)).imports:
+        if one.is_top and one.module.startswith(f"{module}.") and name in one.names:
+            return _home(one.module, name)
     return module
 
 

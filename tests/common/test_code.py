@@ -1,6 +1,7 @@
 """Code of the user's own is known by its meaning, with all modules that it imports: which count, and what of them."""
 
 import importlib
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.common import code
-from benchmark.common.code import own_code, own_modules
+from benchmark.common.code import Source, own_code, own_modules
 from benchmark.method.interventions.base import Intervention
 
 FILES = {  # a package in which a constant lies two imports away from the class, whichever way it is imported
@@ -96,3 +97,61 @@ def test_a_module_in_no_package_counts_with_those_of_its_folder(
 
 def test_a_class_of_this_package_counts_with_its_own_module() -> None:
     assert set(own_modules(Intervention)) == {"benchmark.method.interventions.base"}
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The file in which codes are kept, in a cache folder of its own."""
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(code, "_unwritten", [])
+    forget()
+    yield tmp_path / "cache" / "code.json"
+    forget()
+
+
+def forget() -> None:
+    code.code_of.cache_clear()
+    code._known.cache_clear()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "module.py"
+    file.write_text("import a, b.c\ndef f():\n    from ..d import e\n")
+    return file
+
+
+def test_a_later_process_parses_nothing_that_was_parsed(
+    kept: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = code.code_of(Source.of(file))
+    assert first.imports == ((None, "", ("a", "b.c"), True), (2, "d", ("e",), False))
+    code.keep_known()
+    forget()
+    monkeypatch.setattr(code, "_parsed", lambda _: pytest.fail("it was parsed again"))
+    assert code.code_of(Source.of(file)) == first
+    written = kept.stat()
+    code.keep_known()
+    assert kept.stat() == written  # nothing new, so nothing is written
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"version": 1, "codes": {}}', b'{"codes": [1]}'])
+def test_a_damaged_or_older_file_is_replaced(kept: Path, file: Path, content: bytes) -> None:
+    expected = code.code_of(Source.of(file))
+    code.keep_known()
+    whole = kept.read_bytes()
+    wrong = json.dumps({**json.loads(whole), "version": ["another"]}).replace(expected.meaning, "0" * 64).encode()
+    for broken in (content, wrong, whole.replace(b"[2,", b"2,")):
+        kept.write_bytes(broken)
+        forget()
+        assert code.code_of(Source.of(file)) == expected
+        code.keep_known()
+        assert kept.read_bytes() == whole
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(kept: Path, file: Path) -> None:
+    kept.parent.write_text("a file")
+    assert code.code_of(Source.of(file)).imports
+    code.keep_known()
+    assert kept.parent.read_text() == "a file"

@@ -1,7 +1,6 @@
 """Rows are known by the meaning of the code behind them: what counts, what does not, and that nothing is forgotten."""
 
 import ast
-import hashlib
 import importlib
 import re
 import subprocess
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.common.code import meaning, meaning_of, own_modules, tree_of
+from benchmark.common import code
+from benchmark.common.code import Code, code_of, own_modules
 from benchmark.common.registry import Component
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.interventions import INTERVENTIONS
@@ -44,17 +44,15 @@ def edited(before: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """Return a function that tells which hashes of code change with the text of some modules."""
 
     def _edited(edit: Callable[[str], str], *modules: str) -> set[str]:
-        others: dict[Path | None, ast.Module] = {}
+        others: dict[Path | None, Code] = {}
         for place in map(identity._file, modules):
             assert place
             text = place.read_text(encoding="utf-8")
             assert edit(text) != text
-            others[place] = ast.parse(edit(text))
-        digests = {place: hashlib.sha256(meaning(tree).encode()).hexdigest() for place, tree in others.items()}
-        monkeypatch.setattr(identity, "tree_of", lambda s: others.get(s.file) or tree_of(s))
-        monkeypatch.setattr(identity, "meaning_of", lambda s: digests.get(s.file) or meaning_of(s))
+            others[place] = code._parsed(edit(text).encode())
+        monkeypatch.setattr(identity, "code_of", lambda s: others.get(s.file) or code_of(s))
         after = all_codes()
-        return {name for name, code in before.items() if after[name] != code}
+        return {name for name, digest in before.items() if after[name] != digest}
 
     yield _edited
     monkeypatch.undo()
