@@ -494,18 +494,18 @@ def _publish(args: argparse.Namespace) -> None:
 
     recipe, about = _recipe(args), publisher(args.model_ids, args.relationship, args.organization)
     done = publish(recipe, read_store(recipe), about, args.to)
-    _show(args, done, done.text())
+    _show(args, done, f"{len(done['records'])} records, {len(done['written'])} files written or changed")
 
 
 def _results(args: argparse.Namespace) -> int:
     if args.action == "check":
         from benchmark.commands.results.check import check_results
 
-        checked = check_results(args.folder)
-        _show(args, checked, checked.text())
-        for problem in checked.problems:
+        checked, text = check_results(args.folder)
+        _show(args, checked, text)
+        for problem in checked["problems"]:
             print(f"icm-bench: {shortened(one_line(problem))}", file=sys.stderr)
-        return EXIT_USER_ERROR if checked.problems else 0
+        return EXIT_USER_ERROR if checked["problems"] else 0
     from benchmark.commands.results.board import write_board
 
     _show(args, *write_board(args.folder))
@@ -526,8 +526,7 @@ def _reproduce(args: argparse.Namespace) -> None:
     overrides = _overrides(args.overrides, data=args.data, store=args.store)
     from benchmark.commands.results.reproduce import reproduce
 
-    places = {key: overrides.pop(f"run.{key}", None) for key in ("data", "store")}
-    outcome = reproduce(args.records, **places, overrides=overrides)
+    outcome = reproduce(args.records, overrides)
     _show(args, outcome.record(), outcome.text())
     if outcome.failure:
         raise OutcomeError(outcome.failure)

@@ -73,29 +73,23 @@ def from_json(content: bytes | str, place: str, remedy: str = "") -> Any:
     Args:
         content: the document.
         place: name of the document, see `from_yaml`.
-        remedy: end of messages about a document that is not JSON; with it, NaN and infinity are refused too.
+        remedy: end of messages about a document that is not JSON; with it, NaN, infinity and texts that are no Unicode
+            are refused too.
 
     Raises:
         IcmBenchError: the document is not JSON, or has a key twice.
     """
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
-        strict: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if remedy else {}
-        return json.loads(text, object_pairs_hook=without_repeats, **strict)
+        found = json.loads(text, object_pairs_hook=without_repeats)
+        if remedy:
+            json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+        return found
     except RepeatedKeyError as error:
         raise IcmBenchError(f"{place} has the key {str(error)!r:.60} twice; keep one of the two.") from error
     except (RecursionError, ValueError) as error:  # ValueError: not UTF-8 either
         why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise IcmBenchError(f"{place} is not valid JSON ({why}){remedy and f'; {remedy}'}.") from error
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"it holds {name}")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if abs(number) < float("inf") else _no_number(text)
 
 
 class RepeatedKeyError(Exception):

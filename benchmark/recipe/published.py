@@ -30,11 +30,7 @@ def without_paths(content: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
 
 
 def recipe_from(
-    content: Mapping[str, Any],
-    shortened: Sequence[str],
-    source: str,
-    data: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    content: Mapping[str, Any], shortened: Sequence[str], source: str, overrides: Mapping[str, Any]
 ) -> Recipe:
     """Return the recipe in plain data from `without_paths`, which may come from strangers.
 
@@ -42,32 +38,28 @@ def recipe_from(
         content: the plain data.
         shortened: dotted keys whose values were places; each needs a value in `overrides`.
         source: name of the record, for error messages.
-        data: parent folder or URI of the data sets that are images in folders (`run.data`). Default: none.
-        overrides: dotted key -> value that replaces the recipe's, as of `load_recipe`. Default: none.
+        overrides: dotted key -> value that replaces the recipe's, as of `load_recipe`. `run.data` is the parent folder
+            or URI of the data sets that are images in folders.
 
     Raises:
         IcmBenchError: the content is no valid recipe or names a place; or it needs what a record does not hold: a
-            folder of images and no `data`, imported embeddings, or another file of the author.
+            folder of images and no `run.data`, imported embeddings, or another file of the author.
     """
-    given, places = {**(overrides or {})}, list[str]()
     try:
         kept, places = without_paths(content)
         needing = [one["name"] for one in kept["datasets"] if one.get("needs_data")]
-        rooted = any(one.get("root") for one in content["datasets"]) or "run" in content
     except (KeyError, TypeError, AttributeError) as error:
         raise IcmBenchError(f"{source}: its recipe is damaged ({error!r}); fetch the record again.") from error
-    if rooted or set(places) - set(shortened):
+    if kept != content or not {*places} <= {*shortened}:
         raise IcmBenchError(f"{source}: its recipe names places on a machine, and a record has none; it is not run.")
     for key in shortened:
-        if key not in given:
+        if key not in overrides:
             raise IcmBenchError(f"{source}: {key} was a file or folder of the author; give yours: --set {key}=PATH.")
-    if data or not needing:  # else data sets with `needs_data` would be left out
-        recipe = parse_recipe(kept, f"The recipe of {source}", {**given, **({"run.data": data} if data else {})})
+    if "run.data" in overrides or not needing:  # else data sets with `needs_data` would be left out
+        recipe = parse_recipe(kept, f"The recipe of {source}", overrides)
         if recipe.is_imported:
-            raise IcmBenchError(
-                f"{source}: the embeddings of '{recipe.datasets[0].name}' were imported, and a record holds none; "
-                f"import them, run the recipe, and compare the numbers."
-            )
+            said = f"{source}: its embeddings were imported, and a record holds none"
+            raise IcmBenchError(f"{said}; import them, run the recipe, and compare the numbers.")
         needing = [one.name for one in recipe.located() if one.root is None and not one.is_built]
         if not needing:
             return recipe

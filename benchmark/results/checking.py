@@ -1,94 +1,76 @@
-"""Checks of published records: pure functions of records, which return one sentence for each problem.
+"""Checks of published records: pure functions of records, which return the first problem of each in one sentence.
 
-A record is built again from its details and its answers, and compared with what it states. So a check finds every
+A record is made again from its details and its answers, and compared with what it states. So a check finds every
 record that contradicts itself or the records beside it. It cannot find one that is forged consistently: only running
 its recipe again can, with `icm-bench reproduce`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from benchmark.common.errors import IcmBenchError, some
-from benchmark.method.evaluation.inference import ImageInterval
+from benchmark.common.errors import some
 from benchmark.method.evaluation.multiple_testing import Gain, adjusted_gains
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from benchmark.method.evaluation.selection import IMPORTED, RULES
 from benchmark.recipe.recipe import hash_of
 from benchmark.results.answers import RESTORE, answered
-from benchmark.results.differences import ABSENT, differences
-from benchmark.results.records import Details, Number, Published, build, numbers_of
+from benchmark.results.differences import differences
+from benchmark.results.records import IDENTITY, Details, Number, Published, numbers_of
 
 TOLERANCE = 1e-9  # of numbers that are computed again, relative to the larger of 1 and the number
 IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"  # verdicts besides `multiple_testing.KINDS`
 _SEES_TARGET = "‡"  # mark, in labels, of methods that look at test images
-_ALIKE = (  # what a method and its plain prediction have in common
-    "recipe_hash", "publication", "dataset", "data_fingerprint", "encoder", "weights_fingerprint", "precision",
-    "prompts", "protocol", "test_split", "class_half", "rounding", "folds", "seeds", "held_outs", "classes", "rule",
-    "predictor",
-)  # fmt: skip
+# What a method and its plain prediction have in common; the predictor only if predictions are not imported.
+_ALIKE = {*IDENTITY, "seeds", "held_outs", "classes", "rule"} - {"projection", "order", "variant"}
 
 
-def judged_together(publication: Sequence[tuple[Details, Sequence[Number], bool]]) -> list[Details]:
-    """Return details with verdicts, given all records of one publication; see `multiple_testing`.
+def judged_together(publication: Sequence[Published]) -> list[Published]:
+    """Return all records of one publication with their verdicts; see `multiple_testing`.
 
-    Args:
-        publication: details, numbers, and whether the rule kept plain prediction in every test. Details with an empty
-            verdict, and records without a gain, are not judged.
+    Details with an empty verdict, and records without a gain, are not judged.
     """
-    gains, found = [], []
-    for details, numbers, _ in publication:
-        of = {number.id: number.interval for number in numbers if details.verdict}
-        both = of.get("gain_in_accuracy"), of.get("gain_in_balanced_accuracy")
-        gains.append(Gain(both[0], both[1]) if both[0] and both[1] else None)
-    adjusted = iter(adjusted_gains([gain for gain in gains if gain]))
-    for gain, (details, _, kept_plain) in zip(gains, publication, strict=True):
-        if gain and isinstance(gain.metric, ImageInterval):
-            one, n = next(adjusted), gain.metric.min_clusters
-            why = "there is no standard error" if np.isnan(gain.metric.p) else ""
-            why = f"an environment has {n} images or groups, of {MIN_UNITS} that are needed" if n < MIN_UNITS else why
-            verdict = IS_PLAIN if kept_plain else NO_VERDICT if why else one.kind.replace("the metric", "accuracy")
-            p = [None if np.isnan(value) else float(value) for value in (one.p_metric, one.p_balanced, one.p_both)]
-            details = replace(details, verdict=verdict, why=why, family=one.family, p_holm=p[0])
-            details = replace(details, p_balanced_holm=p[1], p_both_holm=p[2])
-        found.append(details)
+    gains, found = dict[int, tuple[Number, Number]](), [*publication]
+    for place, one in enumerate(publication):
+        of = {number.id: number for number in one.numbers if one.details.verdict}
+        if "gain_in_accuracy" in of and "gain_in_balanced_accuracy" in of:
+            gains[place] = of["gain_in_accuracy"], of["gain_in_balanced_accuracy"]
+    adjusted = adjusted_gains([Gain(*both) for both in gains.values()])
+    for (place, (gain, _)), judged in zip(gains.items(), adjusted, strict=True):
+        one, n = publication[place], gain.min_clusters
+        kept_plain = one.details.verdict == IS_PLAIN if one.answers is None else one.answers["kept_plain"].all()
+        why = "there is no standard error" if np.isnan(gain.p) else ""
+        why = f"an environment has {n} images or groups, of {MIN_UNITS} that are needed" if n < MIN_UNITS else why
+        verdict = IS_PLAIN if kept_plain else NO_VERDICT if why else judged.kind.replace("the metric", "accuracy")
+        p = [None if np.isnan(value) else float(value) for value in (judged.p_metric, judged.p_balanced, judged.p_both)]
+        details = replace(one.details, verdict=verdict, why=why, family=judged.family, p_holm=p[0])
+        found[place] = replace(one, details=replace(details, p_balanced_holm=p[1], p_both_holm=p[2]))
     return found
 
 
 def problems_of(published: Sequence[Published], unread: bool = False) -> list[str]:
-    """Return one sentence for each problem of the records of a results folder; it names the file and the remedy.
+    """Return one sentence for each record of a results folder with a problem: the file, its first problem, the remedy.
 
     Args:
         published: the records.
         unread: whether the folder has further records. Verdicts that need them are not checked then. Default False.
     """
-    problems, known, read = list[str](), {one.path: one for one in published}, list[Published]()
-    for one in published:
-        try:
-            _ = one.details, one.publisher, one.numbers
-            read.append(one)
-        except IcmBenchError as error:
-            problems.append(str(error))
-    sound: dict[str, list[Number]] = {}
-    for one in sorted(read, key=lambda one: one.details.plain is not None):  # plain prediction first
-        found = list(_of_record(one, known)) or [*_of_recipe(one.details), *_of_answers(one)]
-        numbers, problem = _numbers(one, known, sound)
-        found = found or ([problem] if problem else list(_rebuilt(one, numbers)))
-        problems += [f"{p}." if p.startswith(one.samples) else f"{one.path}: {p}." for p in found]
-        if not found:
-            sound[one.path] = numbers
+    known, problems = {one.path: one for one in published}, dict[str, str]()
+    for one in sorted(published, key=lambda one: one.details.plain is not None):  # plain prediction first
+        checks = (_of_record(one, known), _of_recipe(one.details), _of_answers(one), _of_numbers(one, known, problems))
+        if problem := next((problem for check in checks for problem in check), ""):
+            problems[one.path] = problem
     families: dict[tuple[str, str], list[Published]] = {}
-    for one in read:
+    for one in published if not problems else ():  # a verdict depends on all gains of its publication
         families.setdefault((one.details.recipe_hash, one.details.publication), []).append(one)
-    for family in [] if problems else families.values():  # a verdict depends on all gains of its publication
-        problems += _of_family(family, sound, unread)
-    return problems
+    for family in families.values():
+        problems |= _of_family(family, unread)
+    return [f"{path}: {problem}." for path, problem in problems.items()]
 
 
-def _of_record(one: Published, known: Mapping[str, Published]) -> Iterator[str]:
+def _of_record(one: Published, known: Collection[str]) -> Iterator[str]:
     """Yield why a record is none: it is doubled, of random weights, or looks at the target unmarked."""
     details, path = one.details, one.details.path(one.model_id)
     if path != one.path and path in known:
@@ -129,98 +111,64 @@ def _of_answers(one: Published) -> Iterator[str]:
     """Yield where answers are not of the classes, environments, seeds and folds that the details name."""
     if (answers := one.answers) is None:
         return
-    details, lines = one.details, f"{one.samples}, line"
-    outside = ~np.isin([answers.label, answers.predicted], details.classes).all(axis=0)
-    if outside.any():
-        at = int(outside.argmax())
-        words = f"'{answers.label[at]}' or '{answers.predicted[at]}'"
-        yield f"{lines} {at + 1}: {words} is not one of its {len(details.classes)} classes; {RESTORE}"
-    cells = set(zip(answers.held_out.tolist(), answers.seed.tolist(), answers.fold.tolist(), strict=True))
-    if len(details.held_outs) * len(details.seeds) * max(1, details.folds) > len(answers):
-        yield f"{one.samples} has fewer answers than held-out environments, seeds and folds; {RESTORE}"
-        return
-    wanted = [(e, s, f) for e in details.held_outs for s in details.seeds for f in range(details.folds) or (-1,)]
-    absent, where = [cell for cell in wanted if cell not in cells], "held-out environment {}, seed {}, fold {}"
-    if environments := {*details.held_outs} - {cell[0] for cell in cells}:
-        yield f"{one.samples} has no answers for the environment {some(sorted(environments))}; {RESTORE}"
-    elif absent:
-        yield f"{one.samples} has no answers for {where.format(*absent[0])}: a split was removed; {RESTORE}"
-    elif more := cells - {*wanted}:
-        yield f"{one.samples} has answers for {where.format(*min(more))}, which it does not name; {RESTORE}"
-    if {*answers.half.tolist()} != ({"base", "new"} if details.class_half == "harmonic" else {details.class_half}):
-        yield f"{one.samples} has answers of other classes than class_half '{details.class_half}'; {RESTORE}"
-    seen: dict[tuple[Any, ...], int] = {}
-    tests = zip(answers.held_out.tolist(), answers.seed.tolist(), answers.sample.tolist(), strict=True)
-    for number, test in enumerate(tests, start=1):
-        if seen.setdefault(test, number) != number:
-            yield f"{lines} {number}: the sample {test[2]} repeats line {seen[test]}; {RESTORE}"
+    details, line = one.details, f"{one.samples.rpartition('/')[2]}, line"
+    outside = ~answers[["label", "predicted"]].isin(details.classes).all(axis=1)
+    for at in np.flatnonzero(outside).tolist():
+        words = f"'{answers['label'][at]}' or '{answers['predicted'][at]}'"
+        yield f"{line} {at + 1}: {words} is not one of its {len(details.classes)} classes; {RESTORE}"
+    for at in np.flatnonzero(answers.duplicated(["held_out", "seed", "sample"])).tolist():
+        yield f"{line} {at + 1}: the sample {answers['sample'][at]} repeats an earlier line; {RESTORE}"
+    tested = set(answers[["held_out", "seed", "fold"]].itertuples(index=False, name=None))
+    environments, where = {split[0] for split in tested}, "held-out environment {}, seed {}, fold {}"
+    folds = range(details.folds) or (-1,)
+    for split in ((e, s, f) for e in details.held_outs for s in details.seeds for f in folds):
+        if split[0] not in environments:
+            yield f"it has no answers for the environment {split[0]}; {RESTORE}"
+        if split not in tested:
+            yield f"it has no answers for {where.format(*split)}: a split was removed; {RESTORE}"
+    for e, s, f in sorted(tested):
+        if e not in details.held_outs or s not in details.seeds or f not in folds:
+            yield f"it has answers for {where.format(e, s, f)}, which it does not name; {RESTORE}"
+    if {*answers["half"]} != ({"base", "new"} if details.class_half == "harmonic" else {details.class_half}):
+        yield f"it has answers of other classes than class_half '{details.class_half}'; {RESTORE}"
+
+
+def _of_numbers(one: Published, known: Mapping[str, Published], unsound: Collection[str]) -> Iterator[str]:
+    """Yield where a record differs from the one that its details and answers give; first, why they give none."""
+    answers, path = [] if one.answers is None else [one.answers], ""
+    if answers and one.details.plain is not None:
+        path = f"{one.path.rpartition('/')[0]}/{one.details.plain}.json"
+        plain = known.get(path)
+        if plain is None or plain.answers is None:
+            yield f"the answers of plain prediction, {path}, are missing or cannot be read; add them"
             return
+        answers.append(plain.answers)
+        for name in sorted(_ALIKE - ({"predictor"} if one.details.projection == IMPORTED else set())):
+            ours, theirs = getattr(one.details, name), getattr(plain.details, name)
+            if ours != theirs and path not in unsound:
+                unlike = f"{name} is {ours!r:.80}, and {theirs!r:.80} in its plain prediction {path}"
+                yield f"{unlike}, so there is no gain to compute; publish both from one run"
+    if (place := one.details.path(one.model_id)) != one.path:
+        yield f"its content belongs at {place}: it was moved, or its identity was changed; {RESTORE}"
+    made = replace(one, numbers=numbers_of(*answered(answers))) if answers and path not in unsound else one
+    wrong = [*differences(made.record, one.stated, TOLERANCE)]
+    for first in wrong:
+        more = f" ({len(wrong) - 1} more values differ)" if len(wrong) > 1 else ""
+        stated = f"{first.path} is {first.stated!r:.80}, and details and answers give {first.expected!r:.80}{more}"
+        yield f"{stated}; {RESTORE}, or update icm-bench"
 
 
-def _numbers(one: Published, known: Mapping[str, Published], sound: Collection[str]) -> tuple[list[Number], str]:
-    """Return the numbers that follow from the answers, and a problem, if any; without answers, what is stated."""
-    if one.answers is None:
-        return one.numbers, ""
-    if one.details.plain is None:
-        return numbers_of(answered([one.answers])[0]), ""
-    path = f"{one.path.rpartition('/')[0]}/{one.details.plain}.json"
-    plain = known.get(path)
-    if plain is None or plain.answers is None:
-        return one.numbers, f"the answers of plain prediction, {path}, are missing; add them"
-    if path not in sound:
-        return one.numbers, ""  # first its problems
-    for name in _ALIKE[: -1 if one.details.projection == IMPORTED else None]:  # whose predictor is their own
-        ours, theirs = getattr(one.details, name), getattr(plain.details, name)
-        if ours != theirs:
-            unlike = f"{name} is {ours!r:.80}, and {theirs!r:.80} in its plain prediction {path}"
-            return one.numbers, f"{unlike}, so there is no gain to compute; publish both from one run"
-    return numbers_of(*answered([one.answers, plain.answers])), ""
-
-
-def _rebuilt(one: Published, numbers: Sequence[Number]) -> Iterator[str]:
-    """Yield where a record differs from the one that its details and numbers give; of its numbers, the first."""
-    names, stated = [number.id for number in numbers], [number.id for number in one.numbers]
-    if names != stated:
-        missing = [name for name in names if name not in stated]
-        lacks = f"lacks {some(missing)}" if missing else f"has {some(stated)}"
-        yield f"evaluation_results {lacks}, of the results {some(names)}; {RESTORE}"
-        return
-    made = build(one.details, one.publisher, numbers, one.answers)
-    if made.path != one.path:
-        yield f"its content belongs at {made.path}: it was moved, or its identity was changed; {RESTORE}"
-        return
-    if one.answers is not None:  # reading has compared the checksum with the file
-        made.record["detailed_evaluation_results"]["checksum"] = one.record["detailed_evaluation_results"]["checksum"]
-    numbers_that_differ = []
-    for found in differences(made.record, one.record, TOLERANCE):
-        place, _, rest = found.path.partition("]")
-        if found.expected is ABSENT:
-            yield f"it has the unknown key {found.path}; remove it, or update icm-bench"
-        elif found.stated is ABSENT:
-            yield f"it lacks {found.path}; {RESTORE}"
-        elif place.startswith("evaluation_results["):
-            where = f"{place}] ({names[int(place.rpartition('[')[2])]}){rest}"
-            numbers_that_differ.append(f"{where} is {found.stated!r}, and the answers give {found.expected!r}")
-        else:
-            yield f"{found.path} is {found.stated!r}, and the rest of the record gives {found.expected!r}; {RESTORE}"
-    if numbers_that_differ:
-        more = f" ({len(numbers_that_differ) - 1} more numbers differ)" if len(numbers_that_differ) > 1 else ""
-        yield f"{numbers_that_differ[0]}{more}; {RESTORE}"
-
-
-def _of_family(family: Sequence[Published], numbers: Mapping[str, Sequence[Number]], unread: bool) -> Iterator[str]:
-    """Yield the problems of the verdicts of one publication, whose numbers are right."""
-    kept = [o.details.verdict == IS_PLAIN if o.answers is None else bool(o.answers.kept_plain.all()) for o in family]
-    judged = judged_together([(one.details, numbers[one.path], k) for one, k in zip(family, kept, strict=True)])
+def _of_family(family: Sequence[Published], unread: bool) -> dict[str, str]:
+    """Return path -> problem of the verdicts of one publication, whose numbers are right."""
+    judged = judged_together(family)
     stated = {one.details.family for one in family if one.details.verdict}
-    there = max((details.family for details in judged if details.verdict), default=0)
+    there = max((one.details.family for one in judged if one.details.verdict), default=0)
     if len(stated) == 1 and max(stated) > there:
-        if not unread:
-            problem = f"its publication has {max(stated)} gains, which are judged together, and {there} are here"
-            yield f"{family[0].path}: {problem}; add the other records."
-        return
-    for one, details in zip(family, judged, strict=True):
-        for name in ("verdict", "p_holm", "p_balanced_holm", "p_both_holm", "family", "why"):
-            found = differences({name: getattr(details, name)}, {name: getattr(one.details, name)}, TOLERANCE)
-            for wrong in [*found][:1]:
-                yield f"{one.path}: {name} is {wrong.stated!r}, and the gains give {wrong.expected!r}; {RESTORE}."
+        problem = f"its publication has {max(stated)} gains, which are judged together, and {there} are here"
+        return {} if unread else {family[0].path: f"{problem}; add the other records"}
+    found: dict[str, str] = {}
+    for one, again in zip(family, judged, strict=True):
+        for wrong in differences(vars(again.details), vars(one.details), TOLERANCE):
+            problem = f"{wrong.path} is {wrong.stated!r}, and the gains give {wrong.expected!r}; {RESTORE}"
+            found.setdefault(one.path, problem)
+    return found

@@ -1,32 +1,32 @@
 """Comparison of a published record with the same result of another run."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from benchmark.results.answers import Answers
+from benchmark.common.errors import some
 from benchmark.results.differences import differences
-from benchmark.results.records import Details, Published
+from benchmark.results.records import Details, Published, Publisher
 
 TOLERANCE = 0.005  # of scores, as fractions, if weights, processor or versions differ
 EQUAL, CLOSE, DIFFERS = "equal", "close", "differs"
-_NAMES = ("evaluation_id", "retrieved_timestamp", "source_metadata")  # keys of records with times and names
+_TEST = ["sample", "held_out", "half", "seed", "fold", "label", "predicted"]
+_NOBODY = Publisher("", "", {"": "nobody/encoder"}, 0)
 _SAME = ("dataset", "encoder", "protocol", "test_split", "class_half", "projection", "order", "variant", "predictor")
 # Settings in the order in which a difference is named. The first ones make another experiment; with the others, scores
 # may differ by the tolerance.
 _EXPERIMENT = ("data", "prompts", "precision", "recipe")
-_PLACES = {
+_PLACES = {  # name -> how the paths of its details begin; a path counts where it is found first
     "data": ("data_fingerprint", "classes", "held_outs"),
     "weights": ("weights_fingerprint", "random_weights"),
     "prompts": ("prompts",),
     "precision": ("precision",),
     "engine": ("engine",),
-    "recipe": ("recipe", "folds", "seeds", "rule", "rounding"),
-    "version of icm-bench": ("icm_bench",),
-    "versions of packages": ("versions",),
+    "recipe": ("recipe.", "folds", "seeds", "rule", "rounding"),
+    "version of icm-bench": ("versions.icm-bench", "code_version"),
+    "versions of packages": ("versions.",),
     "processor": ("machine",),
     "architecture of the encoder, or text pairs": ("publication",),  # it also counts data and weights
 }
@@ -61,20 +61,18 @@ class Compared:
 
     def text(self) -> str:
         """Return the comparison as text of one line."""
-        if self.status == EQUAL:
-            return f"{self.status:8}{self.name} ({self.record})"
         parts = [f"first setting that differs: {self.settings[0]}"] if self.settings else []
         if self.largest is None:
             parts.append(f"only one of the two has {self.where or 'such a result'}")
         else:
             size = f"largest difference of a score {self.largest:.6f}, in {self.where}"
             parts.append(f"{size} (tolerance {self.tolerance:g})")
-        if self.changed:
-            more = f" and {len(self.changed) - 10} more" if len(self.changed) > 10 else ""
-            parts.append(f"{len(self.changed)} of {self.images} images changed: {', '.join(self.changed[:10])}{more}")
-        elif self.changed is None:
+        if self.changed is None:
             parts.append("published without answers, so changed images are unknown")
-        return f"{self.status:8}{self.name} ({self.record}): {'; '.join(parts)}"
+        elif self.changed:
+            parts.append(f"{len(self.changed)} of {self.images} images changed: {some(self.changed)}")
+        end = "" if self.status == EQUAL else f": {'; '.join(parts)}"
+        return f"{self.status:8}{self.name} ({self.record}){end}"
 
 
 def same_result(one: Details) -> tuple[Any, ...]:
@@ -83,19 +81,14 @@ def same_result(one: Details) -> tuple[Any, ...]:
 
 
 def canonical(one: Published) -> bytes:
-    """Return the bytes that are equal if a result was reproduced: the record without times and names.
+    """Return the bytes that are equal if a result was reproduced: its files, as if nobody had published them.
 
-    Left out are the id and the file names of the record, time, organization and relationship, the id of the encoder,
-    the id of the record of plain prediction, and the checksum of the answers, which contain these ids; the answers
-    themselves follow. Everything else counts: numbers, intervals, verdicts, settings, versions and processor.
+    So time, organization, relationship, the id of the encoder, and what contains it (the id and the file names of the
+    record and of plain prediction) do not count. Everything else does: numbers, intervals, verdicts, settings,
+    versions, processor and answers.
     """
-    record = {key: value for key, value in one.record.items() if key not in (*_NAMES, "detailed_evaluation_results")}
-    library, model = record["eval_library"], record["model_info"]
-    strings = {key: value for key, value in library["additional_details"].items() if key != "plain"}
-    record["eval_library"] = {**library, "additional_details": strings}
-    record["model_info"] = {key: value for key, value in model.items() if key not in ("id", "developer")}
-    columns = {} if one.answers is None else {k: v.tolist() for k, v in sorted(vars(one.answers).items())}
-    return json.dumps([record, columns], sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    details = replace(one.details, plain=one.details.plain and "")
+    return b"".join(replace(one, details=details, publisher=_NOBODY, file="").files().values())
 
 
 def compared(record: Published, again: Published | None) -> Compared:
@@ -105,56 +98,31 @@ def compared(record: Published, again: Published | None) -> Compared:
     if again is None:
         return Compared(record.path, name, DIFFERS)
     if record.answers is None:
-        again = Published(again.path, again.record)
+        again = replace(again, answers=None)
     settings = dict(_settings(details, again.details))
-    stated, found = ({n.id: n.interval.estimate for n in one.numbers} for one in (record, again))
+    stated, found = ({n.id: n.estimate for n in one.numbers} for one in (record, again))
     missing = sorted(stated.keys() ^ found.keys())
     apart = {key: abs(stated[key] - found[key]) for key in stated if key in found}
     where = missing[0] if missing else max(apart, key=lambda key: apart[key])
     largest = None if missing else apart[where]
-    if not settings:
-        status = EQUAL if canonical(record) == canonical(again) else DIFFERS
-    else:
-        near = largest is not None and largest <= TOLERANCE and settings.keys().isdisjoint(_EXPERIMENT)
-        status = CLOSE if near else DIFFERS
+    near = largest is not None and largest <= TOLERANCE and settings.keys().isdisjoint(_EXPERIMENT)
+    same = not settings and canonical(record) == canonical(again)
+    status = EQUAL if same else CLOSE if settings and near else DIFFERS
     changed, images = None, 0
     if record.answers is not None and again.answers is not None:
-        changed, images = _changed(record.answers, again.answers), len(np.unique(record.answers.sample))
+        both = pd.concat([record.answers[_TEST], again.answers[_TEST]])
+        changed = tuple(sorted({*both.drop_duplicates(keep=False)["sample"]}))
+        images = record.answers["sample"].nunique()
     allowed = TOLERANCE if settings else 0.0
     return Compared(record.path, name, status, tuple(settings.values()), largest, where, allowed, changed, images)
 
 
 def _settings(stated: Details, found: Details) -> Iterator[tuple[str, str]]:
     """Yield (name, sentence) of the settings that differ, in the order of `_PLACES`."""
-    one, other = _plain(stated), _plain(found)
+    apart = [*differences(vars(stated), vars(found))]
     for name, keys in _PLACES.items():
-        if at := next(differences({key: one[key] for key in keys}, {key: other[key] for key in keys}), None):
-            yield name, f"{name} ({at.path} is {_shown(at.expected)} in the record and {_shown(at.stated)} in the run)"
-
-
-def _plain(details: Details) -> dict[str, Any]:
-    values = dict(vars(details))
-    values["versions"] = {name: version for name, version in details.versions.items() if name != "icm-bench"}
-    values["icm_bench"] = {"version": details.versions.get("icm-bench"), "code": details.code_version}
-    values["recipe"] = {key: value for key, value in details.recipe.items() if key not in ("name", "prompts")}
-    return values
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _changed(stated: Answers, found: Answers) -> tuple[str, ...]:
-    """Return the images that have another answer, or are missing, in one of two runs."""
-    of = [
-        dict(
-            zip(zip(*(getattr(one, name).tolist() for name in _TEST), strict=True), one.predicted.tolist(), strict=True)
-        )
-        for one in (stated, found)
-    ]
-    keys = {**of[0], **of[1]}
-    return tuple(sorted({key[0] for key in keys if of[0].get(key) != of[1].get(key)}))
-
-
-_TEST = ("sample", "held_out", "half", "seed", "fold", "label")
+        of = [one for one in apart if one.path.startswith(keys)]
+        apart = [one for one in apart if one not in of]
+        if of:
+            where, record, run = of[0]
+            yield name, f"{name} ({where} is {record!r:.60} in the record and {run!r:.60} in the run)"

@@ -2,25 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-ABSENT = type("Absent", (), {"__repr__": lambda _: "absent"})()
+ABSENT = type("Absent", (), {"__repr__": lambda _: "nothing"})()
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A place at which two pieces of plain data differ.
+class Difference(NamedTuple):
+    """A place at which two pieces of plain data differ."""
 
-    Attributes:
-        path: the place, such as "evaluation_results[2].score_details.score".
-        expected: the value of the first; `ABSENT` if it has none.
-        stated: the value of the second; `ABSENT` if it has none.
-    """
-
-    path: str
-    expected: Any
-    stated: Any
+    path: str  # the place, such as "evaluation_results[2].score_details.score"
+    expected: Any  # the value of the first; `ABSENT` if it has none
+    stated: Any  # the value of the second; `ABSENT` if it has none
 
 
 def differences(expected: Any, stated: Any, tolerance: float = 0.0, path: str = "") -> Iterator[Difference]:

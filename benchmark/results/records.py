@@ -1,27 +1,26 @@
 """Records of published results in the schema of Every Eval Ever: how they are built, read and written.
 
 A record is the result of one method in one setting (data set, encoder, protocol, test split, class half) under the rule
-of verdicts. `Details` has what the schema has no field for. A record is built from its details, its publisher and its
-answers alone, so that a check can build it again and compare.
+of verdicts. `Details` has what the schema has no field for. A record follows from its details, its publisher, its
+numbers and its answers alone, so that a check can make it again and compare.
 
     results/data/COLLECTION/DEVELOPER/MODEL/UUID.json             the record
     results/data/COLLECTION/DEVELOPER/MODEL/UUID_samples.jsonl    its answers, if they are published
     results/results.csv                                           one line for each record
 """
 
-import csv
 import hashlib
-import io
 import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+import pandas as pd
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import canonical_hash, from_json
@@ -30,9 +29,8 @@ from benchmark.common.terminal.escaping import FORMULA_SIGNS
 from benchmark.method.evaluation.answers import Answered
 from benchmark.method.evaluation.inference import CONFIDENCE, ImageInterval
 from benchmark.method.evaluation.metrics import ACCURACY, BALANCED
-from benchmark.results.answers import RESTORE, SCHEMA, Answers, Heading
+from benchmark.results.answers import RESTORE, SCHEMA, Heading, of_jsonl, to_jsonl
 
-VERSION = 1  # version of `Details`
 COLLECTION = "icm-bench"
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -69,7 +67,7 @@ class Details:
     Texts are stored as they are, other values as JSON. A field that is None is left out. Other keys are refused.
 
     Attributes:
-        record_version: `VERSION`.
+        record_version: version of these fields; a later one is refused.
         recipe_name: name of the recipe.
         recipe_hash: SHA-256 (hex) of everything in the recipe that can change a number.
         recipe: the recipe as plain data without places, see `benchmark.recipe.published`.
@@ -116,7 +114,9 @@ class Details:
         family: number of gains in the family.
     """
 
-    record_version: int = VERSION
+    __pydantic_config__ = ConfigDict(extra="forbid")  # for `of_strings`
+
+    record_version: Literal[1] = 1
     recipe_name: str
     recipe_hash: str
     recipe: dict[str, Any]
@@ -165,34 +165,25 @@ class Details:
         return {name: v if isinstance(v, str) else _json(v) for name, v in values.items() if v is not None}
 
     @classmethod
-    def of_strings(cls, strings: Any, place: str) -> "Details":
+    def of_strings(cls, strings: Mapping[str, str], place: str) -> "Details":
         """Return the details that `to_strings` made.
 
         Args:
             strings: `additional_details` of a record.
-            place: name of the file and field, for messages.
+            place: name of the file, for messages.
 
         Raises:
-            IcmBenchError: a later version, an unknown key, a missing one, or a value that is not of its type.
+            IcmBenchError: a value is not JSON.
+            ValueError: a later version, an unknown key, a missing one, or a value that is not of its type.
         """
-        if not isinstance(strings, dict) or not all(isinstance(value, str) for value in strings.values()):
-            raise IcmBenchError(f"{place} is not an object of texts; {RESTORE}.")
-        if (version := strings.get("record_version", "")).isdigit() and int(version) > VERSION:
-            raise IcmBenchError(f"{place} has record_version {version}, of a later icm-bench; update icm-bench.")
-        kinds = {one.name: one.type for one in fields(cls)}
-        if unknown := [key for key in strings if key not in kinds]:
-            raise IcmBenchError(f"{place} has the unknown key '{unknown[0]}'; remove it, or update icm-bench.")
-        texts = {name for name, kind in kinds.items() if kind in (str, str | None)}
-        plain = {k: v if k in texts else from_json(v, f"{place}.{k}", RESTORE) for k, v in strings.items()}
-        try:
-            return _reader().validate_python(plain)
-        except ValidationError as error:
-            key, why = error.errors()[0]["loc"][0], error.errors()[0]["msg"].lower()
-            raise IcmBenchError(f"{place}.{key}: {why}; {RESTORE}, or update icm-bench.") from error
+        texts = {one.name for one in fields(cls) if one.type in (str, str | None)}
+        known = {one.name for one in fields(cls)} - texts
+        plain = {k: from_json(v, f"{place}: {k}", RESTORE) if k in known else v for k, v in strings.items()}
+        return _DETAILS.validate_python(plain)
 
     def uuid(self, model_id: str) -> str:
         """Return the name of the record: a UUID of version 4 whose other bits are a hash of what was evaluated."""
-        digest = canonical_hash([model_id, *(getattr(self, name) for name in _IDENTITY)])
+        digest = canonical_hash([model_id, *(getattr(self, name) for name in IDENTITY)])
         return str(uuid.UUID(bytes=bytes.fromhex(digest)[:16], version=4))
 
     def path(self, model_id: str) -> str:
@@ -200,38 +191,31 @@ class Details:
         return f"data/{COLLECTION}/{model_id}/{self.uuid(model_id)}.json"
 
 
-_IDENTITY = (
+IDENTITY = (  # details that make a record another one
     "recipe_hash", "publication", "dataset", "data_fingerprint", "encoder", "weights_fingerprint", "precision",
     "prompts", "protocol", "test_split", "class_half", "rounding", "folds", "projection", "order", "variant",
     "predictor",
 )  # fmt: skip
 
 
-@cache
-def _reader() -> TypeAdapter[Details]:
-    return TypeAdapter(Details)
-
-
 def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-@dataclass(frozen=True)
-class Number:
-    """One number of a record with its interval: an entry of `evaluation_results`.
+@dataclass(frozen=True, kw_only=True)
+class Number(ImageInterval):
+    """One number of a record with its interval, as a fraction: an entry of `evaluation_results`.
 
     Attributes:
         metric: `accuracy` or `balanced_accuracy`.
         gain: whether it is the difference to plain prediction.
         held_out: the held-out environment; empty for the average over all.
-        interval: the number with its interval, as a fraction.
         images: number of distinct test images.
     """
 
-    metric: str
+    metric: Literal["accuracy", "balanced_accuracy"]
     gain: bool
     held_out: str
-    interval: ImageInterval
     images: int
 
     @property
@@ -241,13 +225,13 @@ class Number:
 
     def entry(self, details: Details) -> dict[str, Any]:
         """Return the entry of `evaluation_results`."""
-        one, uncertainty = self.interval, dict[str, Any](num_samples=self.images)
-        if not np.isnan(one.standard_error):
-            uncertainty["standard_error"] = {"value": one.standard_error, "method": "cluster-robust over images"}
-        if not np.isnan(one.low):
-            ends = {"lower": one.low, "upper": one.high, "confidence_level": CONFIDENCE, "method": "Student's t"}
+        uncertainty = dict[str, Any](num_samples=self.images)
+        if not np.isnan(self.standard_error):
+            uncertainty["standard_error"] = {"value": self.standard_error, "method": "cluster-robust over images"}
+        if not np.isnan(self.low):
+            ends = {"lower": self.low, "upper": self.high, "confidence_level": CONFIDENCE, "method": "Student's t"}
             uncertainty["confidence_interval"] = ends
-        known = {name: _json(v) for name in _OF_INTERVAL if not np.isnan(v := getattr(one, name))}
+        known = {name: _json(v) for name in _OF_INTERVAL if not np.isnan(v := getattr(self, name))}
         what = "gain over plain prediction in " * self.gain + self.metric.replace("balanced_", "class-balanced ")
         where = f" in {self.held_out}" if self.held_out else ", average over held-out environments"
         return {
@@ -264,7 +248,7 @@ class Number:
                 "lower_is_better": False, "score_type": "continuous", "min_score": -float(self.gain), "max_score": 1.0,
             },
             "score_details": {
-                "score": one.estimate,
+                "score": self.estimate,
                 "details": {"metric": self.metric, "gain": _json(self.gain), "held_out": self.held_out, **known},
                 "uncertainty": uncertainty,
             },
@@ -273,21 +257,17 @@ class Number:
     @classmethod
     def of_entry(cls, entry: Any) -> "Number":
         """Return the number of an entry of `evaluation_results`; raise KeyError, TypeError or ValueError without it."""
-        score, details = entry["score_details"], entry["score_details"]["details"]
-        error = score["uncertainty"].get("standard_error", {"value": np.nan})["value"]
-        more: dict[str, Any] = {name: float(details.get(name, "nan")) for name in _OF_INTERVAL}
-        counts = {name: int(more[name]) for name in ("clusters", "min_clusters", "seeds")}
-        counts["num_samples"] = int(score["uncertainty"]["num_samples"])
-        if not all(0 <= count < 2**31 for count in counts.values()) or np.isinf([*more.values()]).any():
-            raise ValueError(f"{counts} or {more} are out of range")
-        images = counts.pop("num_samples")
-        interval = ImageInterval(float(score["score"]), float(error), **{**more, **counts})
-        metric, held_out = details["metric"], details["held_out"]
-        if metric not in ("accuracy", "balanced_accuracy") or not isinstance(held_out, str):
-            raise ValueError(f"{metric!r} in {held_out!r} is not one")
-        return cls(metric, details["gain"] == "true", held_out, interval, images)
+        score, unknown = entry["score_details"], {"value": np.nan}
+        error, images = score["uncertainty"].get("standard_error", unknown), score["uncertainty"]["num_samples"]
+        known = {"estimate": score["score"], "standard_error": error["value"], "images": images}
+        one = _NUMBER.validate_python({**dict.fromkeys(_OF_INTERVAL, np.nan), **score["details"], **known})
+        counts = one.images, one.clusters, one.min_clusters, one.seeds
+        if not all(0 <= count < 2**31 for count in counts) or np.isinf([one.degrees_of_freedom, one.slope]).any():
+            raise ValueError(f"{one} is out of range")
+        return one
 
 
+_DETAILS, _NUMBER = TypeAdapter(Details), TypeAdapter(Number)
 _OF_INTERVAL = ("degrees_of_freedom", "clusters", "min_clusters", "seeds", "slope")
 
 
@@ -302,13 +282,12 @@ def numbers_of(ours: Answered, plain: Answered | None = None) -> list[Number]:
     found = []
     for minus in (None,) if plain is None else (None, plain):
         for name, metric in (("accuracy", ACCURACY), ("balanced_accuracy", BALANCED)):
-            average = ours.estimate(minus, metric=metric)
-            names = average.held_outs if average and metric == ACCURACY else ()
-            for held_out, one in {"": average, **{e: ours.estimate(minus, e, metric) for e in names}}.items():
-                images = [ours[key].tested.position for key in ours if held_out in ("", key[0])]
-                if one is not None:
-                    n = len(np.unique(np.concatenate(images)))
-                    found.append(Number(name, minus is not None, held_out, one.interval, n))
+            alone = sorted({held_out for held_out, _ in ours}) if metric == ACCURACY else []
+            for held_out in ("", *alone):
+                if estimate := ours.estimate(minus, held_out or None, metric):
+                    images = np.concatenate([ours[key].tested.position for key in ours if held_out in ("", key[0])])
+                    about: dict[str, Any] = {"metric": name, "gain": minus is not None, "held_out": held_out}
+                    found.append(Number(**vars(estimate.interval), **about, images=len(np.unique(images))))
     return found
 
 
@@ -317,45 +296,30 @@ class Published:
     """A record with its answers.
 
     Attributes:
-        path: its file inside the results folder: `data/icm-bench/DEVELOPER/MODEL/UUID.json`.
-        record: the record in the schema of Every Eval Ever, as plain data.
-        answers: its answers; None if only the record is published.
+        details: details of the run.
+        publisher: who publishes it.
+        numbers: its numbers, see `numbers_of`.
+        answers: its answers, see `benchmark.results.answers`; None (default) if only the record is published.
+        file: its file inside the results folder it was read from; empty (default) for a new record.
+        stated: the record in that file, as plain data; None (default) for a new record.
     """
 
-    path: str
-    record: dict[str, Any]
-    answers: Answers | None = None
-
-    @cached_property
-    def details(self) -> Details:
-        """The record's details."""
-        library = self.record.get("eval_library")
-        strings = library.get("additional_details") if isinstance(library, dict) else None
-        return Details.of_strings(strings, f"{self.path}: eval_library.additional_details")
-
-    @cached_property
-    def numbers(self) -> list[Number]:
-        """The record's numbers, as they are stated."""
-        try:
-            return [Number.of_entry(entry) for entry in self.record["evaluation_results"]]
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            problem = f"evaluation_results has an entry without its numbers ({error!r})"
-            raise IcmBenchError(f"{self.path}: {problem}; {RESTORE}.") from error
-
-    @cached_property
-    def publisher(self) -> Publisher:
-        """Who published the record."""
-        try:
-            source, time = self.record["source_metadata"], int(self.record["retrieved_timestamp"])
-            who = str(source["source_organization_name"]), str(source["evaluator_relationship"])
-            return Publisher(*who, {"": str(self.record["model_info"]["id"])}, time)
-        except (KeyError, TypeError, ValueError) as error:
-            raise IcmBenchError(f"{self.path} lacks {error}, of who published it and when; {RESTORE}.") from error
+    details: Details
+    publisher: Publisher
+    numbers: Sequence[Number]
+    answers: pd.DataFrame | None = None
+    file: str = ""
+    stated: Mapping[str, Any] | None = None
 
     @property
     def model_id(self) -> str:
         """Id of the encoder, as developer/model."""
-        return self.publisher.model_ids[""]
+        return self.publisher.model_id(self.details.encoder)
+
+    @property
+    def path(self) -> str:
+        """Path of the record inside the results folder: `data/icm-bench/DEVELOPER/MODEL/UUID.json`."""
+        return self.file or self.details.path(self.model_id)
 
     @property
     def samples(self) -> str:
@@ -365,51 +329,47 @@ class Published:
     @property
     def heading(self) -> Heading:
         """What the lines of its answers have in common."""
-        return Heading(str(self.record.get("evaluation_id")), self.model_id, self.details.dataset, self.details.rule)
+        name = f"{COLLECTION}/{self.model_id}/{self.details.uuid(self.model_id)}"
+        return Heading(name, self.model_id, self.details.dataset, self.details.rule)
+
+    @cached_property
+    def lines(self) -> bytes:
+        """The file of answers; empty without answers."""
+        return b"" if self.answers is None else to_jsonl(self.answers, self.heading)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The record in the schema of Every Eval Ever, as plain data."""
+        details, publisher, model_id = self.details, self.publisher, self.model_id
+        record = {
+            "schema_version": SCHEMA,
+            "evaluation_id": self.heading.evaluation_id,
+            "retrieved_timestamp": str(publisher.time),
+            "source_metadata": {
+                "source_name": "icm-bench", "source_type": "evaluation_run",
+                "source_organization_name": publisher.organization, "evaluator_relationship": publisher.relationship,
+            },
+            "eval_library": {
+                "name": "icm-bench", "version": details.versions.get("icm-bench", "unknown"),
+                "additional_details": details.to_strings(),
+            },
+            "model_info": {
+                "name": details.encoder, "id": model_id, "developer": model_id.partition("/")[0],
+                "additional_details": {"deployment_type": "self_deployed", "model_availability": details.availability},
+            },
+            "evaluation_results": [number.entry(details) for number in self.numbers],
+        }  # fmt: skip
+        if self.answers is not None:
+            record["detailed_evaluation_results"] = {
+                "format": "jsonl", "file_path": self.samples, "hash_algorithm": "sha256",
+                "checksum": hashlib.sha256(self.lines).hexdigest(), "total_rows": len(self.answers),
+            }  # fmt: skip
+        return record
 
     def files(self) -> dict[str, bytes]:
         """Return path -> content of its files, answers first."""
         text = json.dumps(self.record, indent=1, ensure_ascii=False, allow_nan=False)
-        record = {self.path: f"{text}\n".encode()}
-        return record if self.answers is None else {self.samples: self.answers.to_jsonl(self.heading)} | record
-
-
-def build(details: Details, publisher: Publisher, numbers: Sequence[Number], answers: Answers | None) -> Published:
-    """Return the record of a method in a setting.
-
-    Args:
-        details: details of the run.
-        publisher: who publishes it.
-        numbers: its numbers, see `numbers_of`.
-        answers: its answers; None to publish the record alone.
-    """
-    model_id = publisher.model_id(details.encoder)
-    record = {
-        "schema_version": SCHEMA,
-        "evaluation_id": f"{COLLECTION}/{model_id}/{details.uuid(model_id)}",
-        "retrieved_timestamp": str(publisher.time),
-        "source_metadata": {
-            "source_name": "icm-bench", "source_type": "evaluation_run",
-            "source_organization_name": publisher.organization, "evaluator_relationship": publisher.relationship,
-        },
-        "eval_library": {
-            "name": "icm-bench", "version": details.versions.get("icm-bench", "unknown"),
-            "additional_details": details.to_strings(),
-        },
-        "model_info": {
-            "name": details.encoder, "id": model_id, "developer": model_id.partition("/")[0],
-            "additional_details": {"deployment_type": "self_deployed", "model_availability": details.availability},
-        },
-        "evaluation_results": [number.entry(details) for number in numbers],
-    }  # fmt: skip
-    made = Published(details.path(model_id), record, answers)
-    if answers is not None:
-        checksum = hashlib.sha256(answers.to_jsonl(made.heading)).hexdigest()
-        record["detailed_evaluation_results"] = {
-            "format": "jsonl", "file_path": made.samples, "hash_algorithm": "sha256", "checksum": checksum,
-            "total_rows": len(answers),
-        }  # fmt: skip
-    return made
+        return {**({self.samples: self.lines} if self.lines else {}), self.path: f"{text}\n".encode()}
 
 
 def read_results(storage: Storage, answers: bool = True) -> tuple[list[Published], list[str]]:
@@ -438,31 +398,38 @@ def read_results(storage: Storage, answers: bool = True) -> tuple[list[Published
 def _read(storage: Storage, name: str, answers: bool) -> Published:
     if not PATH.fullmatch(name):
         raise IcmBenchError(f"{name} is not at data/COLLECTION/DEVELOPER/MODEL/UUID.json; move it there, or remove it.")
-    record = from_json(storage.read_bytes(name), name, RESTORE)
-    version = record.get("schema_version") if isinstance(record, dict) else None
-    if version != SCHEMA:
-        problem = f"{name}: schema_version is {version!r}, and this icm-bench reads {SCHEMA}"
-        raise IcmBenchError(f"{problem}; update icm-bench.")
-    try:
-        _json(record).encode()
-    except (ValueError, RecursionError) as error:
-        raise IcmBenchError(f"{name} has a text that is no Unicode; {RESTORE}.") from error
-    alone = Published(name, record)
-    detailed = record.get("detailed_evaluation_results")
-    if detailed is None or not answers:
+    alone = _parsed(storage.read_bytes(name), name)
+    if not answers or "detailed_evaluation_results" not in (stated := alone.stated or {}):
         return alone
     if (content := storage.read_if_there(alone.samples)) is None:
         raise IcmBenchError(f"{alone.samples} is missing, and {name} names its answers; {RESTORE}.")
-    read, heading = Answers.of_jsonl(content, alone.samples)
-    for one in fields(heading):
-        stated, expected = getattr(heading, one.name), getattr(alone.heading, one.name)
-        if stated != expected:
-            problem = f"{alone.samples}: its lines are of {one.name} {stated!r}, its record of {expected!r}"
-            raise IcmBenchError(f"{problem}; put the answers of this record there, or publish its recipe again.")
-    if not isinstance(detailed, dict) or hashlib.sha256(content).hexdigest() != detailed.get("checksum"):
-        problem = f"{name}: detailed_evaluation_results.checksum is not the SHA-256 of {alone.samples}"
-        raise IcmBenchError(f"{problem}, which was changed; {RESTORE}.")
-    return Published(name, record, read)
+    heading = alone.heading._replace(evaluation_id=str(stated.get("evaluation_id")))
+    return replace(alone, answers=of_jsonl(content, alone.samples, heading))
+
+
+def _parsed(content: bytes, name: str) -> Published:
+    """Return a record without its answers; raise IcmBenchError if it is none, or of a later version."""
+    stated = from_json(content, name, RESTORE)
+    try:
+        if (version := stated["schema_version"]) != SCHEMA:
+            raise IcmBenchError(
+                f"{name}: schema_version is {version!r}, and this icm-bench reads {SCHEMA}; update icm-bench."
+            )
+        who, time = stated["source_metadata"], int(stated["retrieved_timestamp"])
+        names = str(who["source_organization_name"]), str(who["evaluator_relationship"])
+        return Published(
+            Details.of_strings(stated["eval_library"]["additional_details"], name),
+            Publisher(*names, {"": str(stated["model_info"]["id"])}, time),
+            [Number.of_entry(entry) for entry in stated["evaluation_results"]],
+            file=name,
+            stated=stated,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where, why = ".".join(map(str, first["loc"])), first["msg"].lower()
+        raise IcmBenchError(f"{name}: {error.title}.{where}: {why}; {RESTORE}, or update icm-bench.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IcmBenchError(f"{name} is not a record of icm-bench ({error!r}); {RESTORE}.") from error
 
 
 def write(storage: Storage, published: Sequence[Published]) -> list[str]:
@@ -478,11 +445,11 @@ def write(storage: Storage, published: Sequence[Published]) -> list[str]:
         files = one.files()
         before = {name: storage.read_if_there(name) for name in files}
         if (stated := before[one.path]) is not None:
-            there = Published(one.path, from_json(stated, one.path, RESTORE))
-            if (owner := there.publisher.organization) != one.publisher.organization:
-                raise IcmBenchError(f"{one.path} is published by '{owner}'; publish into another folder with --to.")
-            then = {**one.record, "retrieved_timestamp": there.record["retrieved_timestamp"]}
-            if files | Published(one.path, then).files() == before:
+            there = _parsed(stated, one.path).publisher
+            if there.organization != one.publisher.organization:
+                problem = f"{one.path} is published by '{there.organization}'"
+                raise IcmBenchError(f"{problem}; publish into another folder with --to.")
+            if replace(one, publisher=replace(one.publisher, time=there.time)).files() == before:
                 continue
         changed |= {name: content for name, content in files.items() if content != before[name]}
     for name, content in changed.items():
@@ -492,17 +459,17 @@ def write(storage: Storage, published: Sequence[Published]) -> list[str]:
 
 def write_table(storage: Storage) -> list[str]:
     """Write `results.csv` from all records of a results folder; return its name if it changed."""
-    sink = io.StringIO()
-    writer = csv.DictWriter(sink, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for one in sorted(read_results(storage, answers=False)[0], key=lambda one: one.path):
-        row = {name: getattr(one.details, name) for name in _OF_DETAILS}
+        row: dict[str, Any] = {name: getattr(one.details, name) for name in _OF_DETAILS}
         row |= {"file": one.path, "model_id": one.model_id, "organization": one.publisher.organization}
-        for number in (number for number in one.numbers if not number.held_out):
-            at, ends = number.interval, zip(("", "_low", "_high"), ("estimate", "low", "high"), strict=True)
-            row |= {f"{number.id}{end}": getattr(at, name) for end, name in ends} | {"images": number.images}
-        writer.writerow({name: _safe(value) for name, value in row.items()})
-    content = sink.getvalue().encode()
+        for of in (number for number in one.numbers if not number.held_out):
+            row |= {of.id: of.estimate, f"{of.id}_low": of.low, f"{of.id}_high": of.high, "images": of.images}
+        rows.append({  # a spreadsheet must not run a text as a formula
+            name: f"'{value}" if isinstance(value, str) and value.lstrip().startswith((*FORMULA_SIGNS,)) else value
+            for name, value in row.items()
+        })  # fmt: skip
+    content = pd.DataFrame(rows, columns=_COLUMNS).to_csv(index=False, lineterminator="\n").encode()
     if storage.read_if_there(TABLE) == content:
         return []
     storage.write_bytes(TABLE, content)
@@ -514,14 +481,7 @@ _OF_DETAILS = (
     "verdict", "p_holm", "p_both_holm", "recipe_name", "recipe_hash",
 )  # fmt: skip
 _OF_NUMBERS = ("accuracy", "balanced_accuracy", "gain_in_accuracy", "gain_in_balanced_accuracy")
-_COLUMNS = (
+_COLUMNS = [
     "file", "model_id", "organization", *_OF_DETAILS,
     *(f"{name}{end}" for name in _OF_NUMBERS for end in ("", "_low", "_high")), "images",
-)  # fmt: skip
-
-
-def _safe(value: Any) -> Any:
-    """Return a value for a CSV file: numbers that are not known are empty, and text is never run as a formula."""
-    if value is None or value != value:
-        return ""
-    return f"'{value}" if isinstance(value, str) and value.lstrip().startswith((*FORMULA_SIGNS,)) else value
+]  # fmt: skip

@@ -41,8 +41,8 @@ def test_a_recipe_comes_back_with_its_hash(name: str, data: str | None) -> None:
     assert shortened == []
     if any(not dataset.is_built for dataset in recipe.datasets):
         with pytest.raises(IcmBenchError, match=r"is images in a folder; give the folder that holds it with --data\."):
-            recipe_from(content, shortened, "r.json")
-    back = recipe_from(content, shortened, "r.json", data)
+            recipe_from(content, shortened, "r.json", {})
+    back = recipe_from(content, shortened, "r.json", {"run.data": data} if data else {})
     assert back.hash() == recipe.hash()
     assert plain(back)[0] == content
     assert [d.name for d in back.datasets] == [d.name for d in recipe.datasets]
@@ -74,9 +74,9 @@ def test_no_place_remains() -> None:
 def test_files_of_the_author_are_asked_for_by_key() -> None:
     recipe = own(backbones=[{"name": "ViT-B-32", "pretrained": f"{HOME}/last.pt", "quick_gelu": False}])
     with pytest.raises(IcmBenchError, match=r"backbones\.0\.pretrained .* give yours: --set backbones\.0\.pretrained="):
-        recipe_from(*plain(recipe), "r.json", "/data")
-    given = {"backbones.0.pretrained": f"{HOME}/last.pt"}
-    assert recipe_from(*plain(recipe), "r.json", "/data", given).hash() == recipe.hash()
+        recipe_from(*plain(recipe), "r.json", {"run.data": "/data"})
+    given = {"backbones.0.pretrained": f"{HOME}/last.pt", "run.data": "/data"}
+    assert recipe_from(*plain(recipe), "r.json", given).hash() == recipe.hash()
 
 
 @pytest.mark.parametrize(
@@ -92,4 +92,4 @@ def test_files_of_the_author_are_asked_for_by_key() -> None:
 )
 def test_what_a_record_cannot_give_is_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(IcmBenchError, match=said):
-        recipe_from({**plain(own())[0], **change}, [], "r.json", "/data")
+        recipe_from({**plain(own())[0], **change}, [], "r.json", {"run.data": "/data"})

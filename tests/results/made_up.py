@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmark.method.arrays import Mask
-from benchmark.results.answers import Answers, answered
+from benchmark.results.answers import answered
 from benchmark.results.checking import NO_VERDICT, judged_together
-from benchmark.results.records import Details, Published, Publisher, build, numbers_of
+from benchmark.results.records import Details, Published, Publisher, numbers_of
 
 HELD_OUTS, CLASSES = ["art", "photo"], ["cat", "dog"]
 RECIPE: dict[str, Any] = {
@@ -29,22 +30,21 @@ DETAILS = Details(
 )  # fmt: skip
 
 
-def answers(wrong: Mask) -> Answers:
+def answers(wrong: Mask) -> pd.DataFrame:
     """Return answers to 80 images, shape (80,); `wrong` says which are not the class."""
     label = np.tile(np.array(CLASSES), 40)
     environment = np.repeat(HELD_OUTS, 40)
-    return Answers.together([{
+    return pd.DataFrame({
         "sample": np.array([f"{of}/{number}.png" for number, of in enumerate(environment)]),
         "environment": environment, "held_out": environment, "group": "", "half": "all", "seed": 0,
         "fold": np.arange(80) % 2, "label": label, "predicted": np.where(wrong, label[::-1], label), "kept_plain": False,
-    }])  # fmt: skip
+    })  # fmt: skip
 
 
-def records(plain: Answers, ours: Answers, about: Publisher = ABOUT, **changes: Any) -> list[Published]:
+def records(plain: pd.DataFrame, ours: pd.DataFrame, about: Publisher = ABOUT, **changes: Any) -> list[Published]:
     """Return the record of plain prediction and that of a method, with numbers and a verdict from their answers."""
     base = replace(DETAILS, **changes)
     name = base.uuid(next(iter(about.model_ids.values())))
     method = replace(base, method="Shrinkage + zero-shot", projection="shrinkage", plain=name, verdict=NO_VERDICT)
     numbers = [numbers_of(answered([plain])[0], None), numbers_of(*answered([ours, plain]))]
-    judged = judged_together([(base, numbers[0], False), (method, numbers[1], False)])
-    return [build(d, about, n, a) for d, n, a in zip(judged, numbers, (plain, ours), strict=True)]
+    return judged_together([Published(base, about, numbers[0], plain), Published(method, about, numbers[1], ours)])

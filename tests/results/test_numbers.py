@@ -16,7 +16,6 @@ from reports.analysis.selections import Predicted, Selections
 from reports.analysis.settings import Options, by_setting
 from reports.analysis.verdicts import Verdict, answer
 from tests.results import recomputed
-from tests.results.test_schema import real as real
 
 Record = dict[str, Any]
 WITHIN = 1e-9
@@ -112,10 +111,3 @@ def test_the_report_shows_the_same_verdicts_and_numbers(published: Path, swept: 
             assert shown == [round(100 * value, 6) for value in expected]
             seen += 1
     assert seen == len(lines) == 6
-
-
-@pytest.mark.long("groups, unequal classes or real answers make numbers of records and of reports differ")
-@pytest.mark.usefixtures("local_ray", "demo_set")
-def test_numbers_of_the_demo_and_of_real_photos_follow_from_their_answers(real: Path, pacs_sample: Path) -> None:
-    places = {"run.store": str(real.parent / "store"), "run.data": str(pacs_sample)}
-    assert compare(real, "real-results", verdicts_of(real.parent / "recipe.yaml", **places)) == 6

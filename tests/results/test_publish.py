@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmark.commands.gather import rows_of
@@ -15,7 +16,7 @@ from benchmark.commands.results.publish import publisher, records_of, sample_ids
 from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import hash_of
-from benchmark.results.answers import Answers, Heading
+from benchmark.results.answers import COLUMNS, Heading, of_jsonl, to_jsonl
 from benchmark.results.records import Details, Published
 from reports.analysis.findings import comparisons
 from reports.analysis.selections import Predicted, Selections
@@ -91,22 +92,21 @@ def test_records_have_no_place_and_their_recipe_has_its_hash(published: Path, sw
 
 def test_answers_come_back_from_their_lines(swept: Path) -> None:
     for one in in_memory(swept, "halves"):
-        assert one.answers
-        back, heading = Answers.of_jsonl(one.answers.to_jsonl(one.heading), "x")
-        assert heading == one.heading == Heading(one.record["evaluation_id"], "acme/tiny", "toy", one.details.rule)
-        for name, column in vars(one.answers).items():
-            assert getattr(back, name).tolist() == column.tolist()
+        assert one.answers is not None
+        back = of_jsonl(to_jsonl(one.answers, one.heading), "x", one.heading)
+        assert one.heading == Heading(one.record["evaluation_id"], "acme/tiny", "toy", one.details.rule)
+        pd.testing.assert_frame_equal(back, one.answers[COLUMNS])
         assert Details.of_strings(one.details.to_strings(), "x") == one.details
 
 
 def test_every_image_is_answered_once_in_each_test(swept: Path) -> None:
     images = sorted(str(file.relative_to(swept / "toy")) for file in (swept / "toy").rglob("*.png"))
     for one in in_memory(swept, "folds"):
-        assert one.answers
-        assert sorted(one.answers.sample.tolist()) == images
-        assert one.answers.label.tolist() == [name.split("/")[1] for name in one.answers.sample.tolist()]
-        assert one.answers.environment.tolist() == [name.split("/")[0] for name in one.answers.sample.tolist()]
-        assert {*one.answers.fold.tolist()} == {0, 1, 2}
+        assert one.answers is not None
+        assert sorted(one.answers["sample"].tolist()) == images
+        assert one.answers["label"].tolist() == [name.split("/")[1] for name in one.answers["sample"].tolist()]
+        assert one.answers["environment"].tolist() == [name.split("/")[0] for name in one.answers["sample"].tolist()]
+        assert {*one.answers["fold"]} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("name", ["folds", "halves"])
@@ -120,7 +120,7 @@ def test_numbers_and_verdicts_are_those_of_the_report(name: str, swept: Path) ->
     for one in in_memory(swept, name):
         if one.details.verdict:
             verdict = of.pop((one.details.class_half, one.details.method))
-            intervals = {number.id: number.interval for number in one.numbers}
+            intervals = {number.id: number for number in one.numbers}
             assert one.details.verdict == verdict.kind_label
             assert verdict.gain is not None
             assert verdict.balanced is not None
@@ -130,7 +130,7 @@ def test_numbers_and_verdicts_are_those_of_the_report(name: str, swept: Path) ->
             ]
             pairs += [(intervals["gain_in_accuracy"], verdict.gain.interval)]
             for mine, reported in [*pairs, (intervals["gain_in_balanced_accuracy"], verdict.balanced.interval)]:
-                values = [[*vars(one).values()] for one in (mine, reported)]
+                values = [[getattr(of, name) for name in vars(reported)] for of in (mine, reported)]
                 np.testing.assert_allclose(values[0], values[1], rtol=1e-12, atol=1e-14)  # sums in another order
             assert intervals["accuracy"].estimate == pytest.approx(verdict.accuracy, abs=1e-12)
     assert of == {}
@@ -168,9 +168,9 @@ def test_the_table_has_a_line_for_each_record(published: Path) -> None:
     [
         ((), "publish needs --relationship to the encoder, one of first_party, third_party, collaborative, other"),
         (("--relationship", "other"), "publish needs --organization NAME"),
-        (WHO[2:], "publish needs the id of 'tiny' as developer/model; give it with --model-id"),
-        (("--model-id", "tiny", *WHO[2:]), "--model-id tiny is not developer/model"),
-        (("--model-id", "a/..", *WHO[2:]), "--model-id a/.. is not developer/model"),
+        (WHO[2:], "publish needs the id of 'tiny' as developer/model, not '': --model-id 'tiny=laion/CLIP"),
+        (("--model-id", "tiny", *WHO[2:]), "publish needs the id of 'tiny' as developer/model, not 'tiny'"),
+        (("--model-id", "a/..", *WHO[2:]), "publish needs the id of 'tiny' as developer/model, not 'a/..'"),
         (("--model-id", "other=acme/tiny", *WHO[2:]), "--model-id 'other=...': the recipe's encoders are tiny"),
         ((*WHO[:-1], "Other"), "is published by 'Acme'; publish into another folder with --to"),
     ],
@@ -202,7 +202,7 @@ def test_an_unfinished_run_is_refused(swept: Path, tmp_path: Path, command: Comm
 def test_images_are_named_by_their_path_inside_the_data_set_else_by_their_id() -> None:
     paths = ["a/x.png", "/srv/me/y.png", "s3://b/z.png", "C:\\w.png", ""]
     names = sample_ids(paths, [f"id{i}" for i in range(5)], ["e"] * 5)
-    assert names.tolist() == ["a/x.png", "id1", "id2", "id3", "id4"]
+    assert names == ["a/x.png", "id1", "id2", "id3", "id4"]
     twice = sample_ids(["x.png", "x.png", "x.png"], ["1", "2", "2"], ["a", "b", "b"])
-    assert twice.tolist() == ["a/x.png", "b/x.png", "b/x.png#2"]
+    assert twice == ["a/x.png", "b/x.png", "b/x.png#2"]
     assert len(np.unique(twice)) == 3

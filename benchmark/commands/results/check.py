@@ -1,43 +1,28 @@
 """`icm-bench results check`: checks published records, and leaves what `results board` reads."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.results.answers import Answers
 from benchmark.results.checking import problems_of
 from benchmark.results.packed import Entry, GroupKey, Images, write_packed
-from benchmark.results.records import Details, Published, read_results, write_table
+from benchmark.results.records import Published, read_results, write_table
 
 
-@dataclass(frozen=True)
-class Checked:
-    """Result of a check.
-
-    Attributes:
-        records: number of records that could be read.
-        answers: number of answers of all records.
-        problems: one sentence for each problem: the file, the line or field, and the remedy.
-    """
-
-    records: int
-    answers: int
-    problems: list[str]
-
-    def text(self) -> str:
-        """Return the result as text."""
-        end = f"{len(self.problems)} problems" if self.problems else "no problem"
-        return f"{self.records} records with {self.answers:,} answers: {end}"
-
-
-def check_results(folder: Path) -> Checked:
+def check_results(folder: Path) -> tuple[dict[str, Any], str]:
     """Check all records of a results folder: schema, checksums, arithmetic, verdicts.
 
     If there is no problem, `results.csv` and the packed answers for `results board` are written anew.
+
+    Returns:
+        The numbers of records that could be read and of their answers, and one sentence for each problem; as plain
+        data, and as text.
 
     Raises:
         IcmBenchError: the folder has no records.
@@ -50,7 +35,9 @@ def check_results(folder: Path) -> Checked:
     if not problems:
         write_table(results)
         write_packed(folder, groups_of(published))
-    return Checked(len(published), sum(len(one.answers or ()) for one in published), problems)
+    answers = sum(len(one.answers) for one in published if one.answers is not None)
+    text = f"{len(published)} records with {answers:,} answers: {len(problems) or 'no'} problems"
+    return {"records": len(published), "answers": answers, "problems": problems}, text
 
 
 def groups_of(published: Sequence[Published]) -> dict[GroupKey, tuple[Images, list[Entry]]]:
@@ -58,35 +45,31 @@ def groups_of(published: Sequence[Published]) -> dict[GroupKey, tuple[Images, li
 
     Records without answers are left out.
     """
-    groups: dict[GroupKey, list[tuple[Published, Answers]]] = {}
+    groups = defaultdict[GroupKey, list[tuple[Published, pd.DataFrame]]](list)
     for one in published:
         if one.answers is not None:
-            groups.setdefault(_key(one.details), []).append((one, one.answers))
+            of = one.details
+            tests = of.protocol, of.test_split, of.class_half, of.folds, tuple(of.seeds), tuple(of.held_outs)
+            groups[GroupKey(of.dataset, of.data_fingerprint, *tests)].append((one, one.answers))
     return {key: _packed(members) for key, members in groups.items()}
 
 
-def _key(details: Details) -> GroupKey:
-    protocol = details.protocol, details.test_split, details.class_half, details.folds
-    return GroupKey(
-        details.dataset, details.data_fingerprint, *protocol, tuple(details.seeds), tuple(details.held_outs)
-    )
-
-
-def _packed(members: Sequence[tuple[Published, Answers]]) -> tuple[Images, list[Entry]]:
-    fields = ("sample", "held_out", "unit", "label", "seed", "half")
-    every = {name: np.concatenate([getattr(answers, name) for _, answers in members]) for name in fields}
-    tests = zip(*(every[name].tolist() for name in ("held_out", "seed", "half", "sample")), strict=True)
-    _, first, index = np.unique(["\0".join(map(str, test)) for test in tests], return_index=True, return_inverse=True)
-    entries, end = list[Entry](), 0
-    for one, answers in members:
-        begin, end = end, end + len(answers)
-        answered, correct = np.zeros((2, len(first)), dtype=bool)
-        answered[index[begin:end]], correct[index[begin:end]] = True, answers.correct
+def _packed(members: Sequence[tuple[Published, pd.DataFrame]]) -> tuple[Images, list[Entry]]:
+    tests = ["held_out", "seed", "half", "sample"]
+    every = pd.concat([answers for _, answers in members], keys=range(len(members)))
+    every["unit"] = every["group"].where(every["group"] != "", every["sample"])
+    every["number"] = every.groupby(tests).ngroup()
+    images, entries = every.drop_duplicates("number").sort_values("number"), list[Entry]()
+    for part, (one, own) in enumerate(members):
+        answered, correct = np.zeros((2, len(images)), dtype=bool)
+        numbers = every.loc[[part], "number"].to_numpy()
+        answered[numbers], correct[numbers] = True, own["label"] == own["predicted"]
         details, alike = one.details, sum(_name(other) == _name(one) for other, _ in members)
         variant = f"recipe {details.recipe_name} {details.recipe_hash[:8]}" if alike > 1 else ""
         looks, is_plain = details.looks_at_target, details.projection == "identity" and not details.variant
         entries.append(Entry(one.path, *_name(one), looks, is_plain, answered, correct, variant))
-    return Images(**{name: values[first] for name, values in every.items()}), entries
+    columns = ("sample", "held_out", "unit", "label", "seed", "half")
+    return Images(**{name: images[name].to_numpy() for name in columns}), entries
 
 
 def _name(one: Published) -> tuple[str, str, str, str, str]:

@@ -3,20 +3,20 @@
 import platform
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.gather import Gathered, gather
 from benchmark.commands.preparing.records import only_record_of
-from benchmark.commands.report import images_of
 from benchmark.common.errors import IcmBenchError, some
 from benchmark.common.machine import processor
 from benchmark.common.storage.files import Storage
@@ -24,44 +24,30 @@ from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import KEY, RULES
 from benchmark.recipe.published import without_paths
 from benchmark.recipe.recipe import Recipe
-from benchmark.results.answers import Answers, Texts, answered
+from benchmark.results.answers import answered
 from benchmark.results.checking import NO_VERDICT, judged_together
-from benchmark.results.records import RELATIONSHIPS, Details, Number, Published, Publisher, build, numbers_of, write
+from benchmark.results.records import RELATIONSHIPS, Details, Published, Publisher, numbers_of, write
 from benchmark.store.records import RunRecord, read_record
+from benchmark.store.tested import read_images
+from reports.analysis.findings import judged, plain_for
+from reports.analysis.methods import Method
+from reports.analysis.selections import Predicted, Selections
+from reports.analysis.settings import Setting, by_setting
 
 if TYPE_CHECKING:
     from benchmark.sweep.subject import Subject
-    from reports.analysis.methods import Method
-    from reports.analysis.selections import ImagesOf, Selections
-    from reports.analysis.settings import Setting
 
 # Packages whose versions a record has, besides that of icm-bench.
 _PACKAGES = (
     "icm-bench", "numpy", "scipy", "scikit-learn", "pillow", "torch", "open_clip_torch", "timm", "transformers",
     "openvino",
 )  # fmt: skip
+Named = Callable[[str], pd.DataFrame]  # hash of a list of images -> their columns `sample` and `group`
 _MODEL_ID = re.compile(r"(?!(?i:data|unknown)/)[A-Za-z0-9][\w.-]*(?<!\.)/[A-Za-z0-9][\w.-]*(?<!\.)", re.ASCII)
 _ABSOLUTE = re.compile(r"[/~\\]|[A-Za-z][\w+.-]*:[/\\]")
 
 
-@dataclass(frozen=True)
-class Publication:
-    """Summary of a publication.
-
-    Attributes:
-        records: paths of all its records inside the results folder.
-        written: files that were new or changed.
-    """
-
-    records: list[str]
-    written: list[str]
-
-    def text(self) -> str:
-        """Return the summary as text."""
-        return f"{len(self.records)} records, {len(self.written)} files written or changed"
-
-
-def publish(recipe: Recipe, storage: Storage, about: Publisher, folder: Path) -> Publication:
+def publish(recipe: Recipe, storage: Storage, about: Publisher, folder: Path) -> dict[str, list[str]]:
     """Write the records of a recipe into a results folder.
 
     Args:
@@ -70,11 +56,14 @@ def publish(recipe: Recipe, storage: Storage, about: Publisher, folder: Path) ->
         about: who publishes it.
         folder: the results folder.
 
+    Returns:
+        "records": paths of all its records inside the results folder, and "written": files that were new or changed.
+
     Raises:
         IcmBenchError: see `records_of` and `benchmark.results.records.write`.
     """
     published = records_of(recipe, storage, about)
-    return Publication([one.path for one in published], write(Storage(str(folder)), published))
+    return {"records": [one.path for one in published], "written": write(Storage(str(folder)), published)}
 
 
 def records_of(
@@ -99,22 +88,18 @@ def records_of(
     run = read_record(storage, file)
     gathered = gather([(storage, run)])
     _check(recipe, run, gathered, about)
-    from reports.analysis.selections import Predicted, Selections
-    from reports.analysis.settings import by_setting
-
     metrics = {dataset.label: recipe.metric_of(dataset) for dataset in recipe.datasets}
     predicted, parts = Predicted(gathered.rows), by_setting(gathered.rows)
-    named = cache(partial(images_of, [storage]))
+    named = cache(partial(named_images, storage))
     whole = {_whole(setting) for setting, _ in parts if setting.class_half == "harmonic"}
     shared = _of_run(run, gathered, PurePosixPath(file).stem)
-    found: list[tuple[Details, Answers, list[Number]]] = []
+    found: list[Published] = []
     for setting, rows in parts:
         if setting.class_half not in ("base", "new") or _whole(setting) not in whole:  # else their harmonic mean
             selections = Selections(rows, gathered.tested, predicted, metric=metrics.get(setting.dataset, ACCURACY))
             of_setting = _of_setting(shared, setting, selections)
-            found += _records(of_setting, setting, selections, named, about.model_id(setting.backbone))
-    judged = judged_together([(details, numbers, bool(own.kept_plain.all())) for details, own, numbers in found])
-    return [build(d, about, numbers, answers) for d, (_, answers, numbers) in zip(judged, found, strict=True)]
+            found += _records(of_setting, setting, selections, named, about)
+    return judged_together(found)
 
 
 def _check(recipe: Recipe, run: RunRecord, gathered: Gathered, about: Publisher) -> None:
@@ -134,15 +119,13 @@ def _check(recipe: Recipe, run: RunRecord, gathered: Gathered, about: Publisher)
         if label and label not in labels:
             raise IcmBenchError(f"--model-id '{label}=...': the recipe's encoders are {some(labels)}.")
     for label in labels:
-        given = about.model_ids.get(label) or (about.model_ids.get("") if len(labels) == 1 else None)
-        if given is None:
-            option = "--model-id" if len(labels) == 1 else f"--model-id '{label}=...'"
-            raise IcmBenchError(f"publish needs the id of '{label}' as developer/model; give it with {option}.")
+        given = about.model_ids.get(label) or (about.model_ids.get("", "") if len(labels) == 1 else "")
         if not _MODEL_ID.fullmatch(given):
-            raise IcmBenchError(f"--model-id {given} is not developer/model, as in laion/CLIP-ViT-B-32-laion2B.")
+            example = f"--model-id '{label}=laion/CLIP-ViT-B-32-laion2B'"
+            raise IcmBenchError(f"publish needs the id of '{label}' as developer/model, not '{given}': {example}.")
 
 
-def _whole(setting: "Setting") -> "Setting":
+def _whole(setting: Setting) -> Setting:
     return replace(setting, class_half="all", prompts=(), rounding=None)
 
 
@@ -160,7 +143,7 @@ def _of_run(run: RunRecord, gathered: Gathered, publication: str) -> dict[str, A
     }  # fmt: skip
 
 
-def _of_setting(shared: Mapping[str, Any], setting: "Setting", selections: "Selections") -> dict[str, Any]:
+def _of_setting(shared: Mapping[str, Any], setting: Setting, selections: Selections) -> dict[str, Any]:
     """Return the fields of `Details` that all methods of a setting share."""
     specs = [BackboneSpec.model_validate(spec) for spec in shared["recipe"]["backbones"]]
     spec = max((s for s in specs if setting.backbone.startswith(s.label)), key=lambda s: len(s.label), default=None)
@@ -179,16 +162,14 @@ def _of_setting(shared: Mapping[str, Any], setting: "Setting", selections: "Sele
 
 
 def _records(
-    shared: Mapping[str, Any], setting: "Setting", selections: "Selections", images_of: "ImagesOf", model_id: str
-) -> Iterator[tuple[Details, Answers, list[Number]]]:
-    """Yield details, answers and numbers of each published method of a setting; verdicts are still `NO_VERDICT`."""
-    from reports.analysis.findings import judged, plain_for
-
+    shared: Mapping[str, Any], setting: Setting, selections: Selections, named: Named, about: Publisher
+) -> Iterator[Published]:
+    """Yield the record of each published method of a setting; verdicts are still `NO_VERDICT`."""
     without = setting.class_half in ("new", "harmonic")  # of some classes there are no training images
     every = [method for method in selections.parts if method.is_plain]
     every += [method for method in judged(selections.parts) if not (without and method.learns_classes)]
     bound = setting.protocol_class.looks_at_target or RULES[selections.rule].looks_at_target
-    known: dict[Method | None, tuple[Details, Answers]] = {}
+    known: dict[Method | None, tuple[str, pd.DataFrame]] = {}  # name of the record, and its answers
     for method in dict.fromkeys(every):  # plain prediction comes first
         plain = None if method.is_plain else plain_for(method, selections.parts)
         why, of_plain = "", known.get(plain)
@@ -201,54 +182,51 @@ def _records(
         details = Details(
             **shared, looks_at_target=bound or method.looks_at_target_images, method=method.label,
             projection=method.projection, order=method.order, variant=method.variant, predictor=method.predictor,
-            plain=of_plain and of_plain[0].uuid(model_id), verdict="" if why or method.is_plain else NO_VERDICT,
-            why="" if method.is_plain else why,
+            plain=of_plain and of_plain[0], why="" if method.is_plain else why,
+            verdict="" if why or method.is_plain else NO_VERDICT,
         )  # fmt: skip
-        answers = answers_of(selections, method, images_of)
-        known[method] = details, answers
-        yield details, answers, numbers_of(*answered([answers, of_plain[1]] if of_plain else [answers]))
+        answers = answers_of(selections, method, named)
+        numbers = numbers_of(*answered([answers, of_plain[1]] if of_plain else [answers]))
+        one = Published(details, about, numbers, answers)
+        known[method] = PurePosixPath(one.path).stem, answers
+        yield one
 
 
-def answers_of(selections: "Selections", method: "Method", images_of: "ImagesOf") -> Answers:
-    """Return the answers of a method under the rule of verdicts.
+def answers_of(selections: Selections, method: Method, named: Named) -> pd.DataFrame:
+    """Return the answers of a method under the rule of verdicts; `named` is `named_images` of the store.
 
     Raises:
         IcmBenchError: a test has no rows, or rows lack predictions.
     """
-    rule, names = selections.rule, np.array(selections.rows["classes"].iloc[0])
-    picks, dim = selections.picks(method, rule), int(selections.rows["dim"].iloc[0])
-    present = selections.pooled(method, rule)
+    rule, rows, parts = selections.rule, selections.rows, []
+    names, dim = np.array([*rows["classes"].iloc[0]]), int(rows["dim"].iloc[0])
+    present, picks = selections.pooled(method, rule), selections.picks(method, rule)
     if absent := [(e, s) for s in selections.seeds for e in selections.held_outs if (e, s) not in present]:
         where = f"held-out environment {absent[0][0]}, seed {absent[0][1]}"
         raise IcmBenchError(f"'{method.label}' has no answers for {where}; run the recipe to its end.")
-
-    @cache
-    def columns_of(hash_: str) -> tuple[Texts, Texts]:
-        table = images_of(hash_)
-        if table is None:
-            raise IcmBenchError(f"The store lacks the image list {hash_} that its rows name; run the recipe again.")
-        groups = ["" if group is None else group for group in table["group"].to_pylist()]
-        return sample_ids(*(table[name].to_pylist() for name in ("path", "image_id", "environment"))), np.array(groups)
-
-    parts = []
     points = (picks[name].tolist() for name in (*KEY, "kept_plain", "rank", "lambda_"))
-    for held_out, seed, fold, kept_plain, rank, lambda_, halves in zip(
-        *points, selections.kept(method, rule), strict=True
-    ):
+    for *key, kept_plain, rank, lambda_, halves in zip(*points, selections.kept(method, rule), strict=True):
         if not halves or any(one.images is None for one in halves):
             raise IcmBenchError(f"Rows of '{method.label}' lack predictions of each image; run the recipe again.")
         for one in halves:
-            tested, (sample, group) = selections.tested[one.tested], columns_of(str(one.images))
-            parts.append({
-                "sample": sample[tested.position], "environment": np.array(tested.names)[tested.environment],
-                "held_out": held_out, "group": "" if tested.group is None else group[tested.position],
-                "half": one.half, "seed": seed, "fold": fold, "label": names[tested.label],
-                "predicted": names[one.classes], "kept_plain": kept_plain or method.is_plain_at(rank, lambda_, dim),
-            })  # fmt: skip
-    return Answers.together(parts)
+            tested, images = selections.tested[one.tested], named(str(one.images))
+            parts.append(images.iloc[tested.position].assign(
+                **dict(zip(KEY, key, strict=True)), half=one.half, label=names[tested.label],
+                predicted=names[one.classes], environment=np.array(tested.names)[tested.environment],
+                kept_plain=kept_plain or method.is_plain_at(rank, lambda_, dim),
+            ))  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
 
 
-def sample_ids(paths: Sequence[str], ids: Sequence[str], environments: Sequence[str]) -> Texts:
+def named_images(storage: Storage, hash_: str) -> pd.DataFrame:
+    """Return the columns `sample` and `group` of answers for the images in a list of the store."""
+    if (table := read_images(storage, hash_)) is None:
+        raise IcmBenchError(f"The store lacks the image list {hash_} that its rows name; run the recipe again.")
+    names = sample_ids(*(table[name].to_pylist() for name in ("path", "image_id", "environment")))
+    return pd.DataFrame({"sample": names, "group": [group or "" for group in table["group"].to_pylist()]})
+
+
+def sample_ids(paths: Sequence[str], ids: Sequence[str], environments: Sequence[str]) -> list[str]:
     """Return the name of each image of a list: its path inside the data set; its id if the path is absolute.
 
     If two names are equal, as with several data sets, all begin with the environment, and equal ones get a number.
@@ -256,11 +234,8 @@ def sample_ids(paths: Sequence[str], ids: Sequence[str], environments: Sequence[
     names = [id_ if not path or _ABSOLUTE.match(path) else path for path, id_ in zip(paths, ids, strict=True)]
     if len(set(names)) < len(names):
         names = [f"{environment}/{name}" for environment, name in zip(environments, names, strict=True)]
-    seen: dict[str, int] = {}
-    for place, name in enumerate(names):
-        seen[name] = seen.get(name, 0) + 1
-        names[place] = name if seen[name] == 1 else f"{name}#{seen[name]}"
-    return np.array(names)
+    repeats = pd.Series(names).groupby(names).cumcount()
+    return [f"{name}#{number + 1}" if number else name for name, number in zip(names, repeats, strict=True)]
 
 
 def publisher(model_ids: Iterable[str], relationship: str | None, organization: str | None) -> Publisher:

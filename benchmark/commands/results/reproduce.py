@@ -2,14 +2,15 @@
 
 import shutil
 import time
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmark.backbones.models import model_class
 from benchmark.commands.embed import embed_stage
-from benchmark.commands.preparing.prepare import Run, notify_on_stderr, prepared
+from benchmark.commands.preparing.prepare import notify_on_stderr, prepared
 from benchmark.commands.results.publish import records_of
 from benchmark.commands.stores import first_backbone_loading
 from benchmark.commands.sweep import sweep_stage
@@ -25,7 +26,7 @@ from benchmark.results.comparing import DIFFERS, EQUAL, Compared, compared, same
 from benchmark.results.records import PATH, Published, Publisher, read_results
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reproduced:
     """The outcome of a reproduction.
 
@@ -37,11 +38,11 @@ class Reproduced:
         notes: notes, one sentence each.
     """
 
-    records: tuple[Compared, ...]
-    embedded: int
-    reused: int
-    store: tuple[str, ...]
-    notes: tuple[str, ...]
+    records: list[Compared] = field(default_factory=list)
+    embedded: int = 0
+    reused: int = 0
+    store: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
         """Return the outcome as plain data for JSON."""
@@ -50,27 +51,20 @@ class Reproduced:
     def text(self) -> str:
         """Return the outcome as text: one line for each record, and a summary."""
         each = sorted(self.records, key=lambda one: one.status)
-        counts = ", ".join(f"{sum(one.status == s for one in each)} {s}" for s in dict.fromkeys(o.status for o in each))
-        views = f"{self.embedded} views embedded, {self.reused} reused"
+        counts = ", ".join(f"{number} {status}" for status, number in Counter(one.status for one in each).items())
+        summary = f"{len(each)} records: {counts}; {self.embedded} views embedded, {self.reused} reused."
         kept = [f"The store of the run is kept: {store}" for store in self.store]
-        return "\n".join(
-            [*(one.text() for one in each), *self.notes, f"{len(each)} records: {counts}; {views}.", *kept]
-        )
+        return "\n".join([*(one.text() for one in each), *self.notes, summary, *kept])
 
     @property
     def failure(self) -> str | None:
         """Return a sentence if a record was not reproduced, else None."""
-        wrong = [one for one in self.records if one.status == DIFFERS]
-        first = f", the first: {wrong[0].record}" if wrong else ""
-        return f"{len(wrong)} of {len(self.records)} records were not reproduced{first}." if wrong else None
+        wrong = [one.record for one in self.records if one.status == DIFFERS]
+        count = f"{len(wrong)} of {len(self.records)} records were not reproduced"
+        return f"{count}, the first: {wrong[0]}." if wrong else None
 
 
-def reproduce(
-    places: Sequence[Path],
-    data: str | None = None,
-    store: str | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Reproduced:
+def reproduce(places: Sequence[Path], overrides: Mapping[str, Any]) -> Reproduced:
     """Run the recipes of published records, each recipe once, and compare every record with its result.
 
     If weights, versions and processor are those of the record, both must be equal but for times and names, see
@@ -78,52 +72,52 @@ def reproduce(
 
     Args:
         places: records (JSON files in a results folder), or whole results folders.
-        data: parent folder or URI of the data sets that are images in folders. Default: none.
-        store: folder or URI for embeddings and rows; finished work in it is not repeated. Default: a folder in the
-            cache, which a later call continues after an interruption, and which is removed if all records are equal.
-        overrides: dotted key -> value that replaces a key of the recipe, such as the place of weights. Default: none.
+        overrides: dotted key -> value that replaces a key of the recipe, such as the place of weights. `run.data` is
+            the parent folder or URI of the data sets that are images in folders. `run.store` is a folder or URI for
+            embeddings and rows; finished work in it is not repeated. Default: a folder in the cache, which a later call
+            continues after an interruption, and which is removed if all records are equal.
 
     Raises:
         IcmBenchError: a record cannot be read or has errors, or its recipe needs something that is missing, such as
             a folder of data, a class from outside the package without `--plugins`, imported embeddings or predictions.
     """
-    groups: dict[str, list[Published]] = {}
+    groups = defaultdict[str, list[Published]](list)
     for one in _read(places):
-        groups.setdefault(canonical_hash([one.details.recipe, one.details.shortened]), []).append(one)
-    recipes = {key: _recipe_of(records, data, overrides) for key, records in groups.items()}  # refused before a run
-    found, kept, notes = list[Compared](), list[str](), list[str]()
-    embedded = reused = 0
-    for key, records in groups.items():
-        recipe, own = recipes[key], cache_dir() / "reproduce" / key[:32]
-        place = store or str(own)
-        recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"store": place})})
-        if (stated := records[0].details.recipe_hash) not in {one.hash() for one in recipe.resolutions()}:
-            why = (
-                "the hash counts the values given with --set" if overrides else "another version of icm-bench wrote it"
-            )
-            notes.append(f"note: the recipe's hash is {recipe.hash()[:12]} and was {stated[:12]}; {why}.")
-        again, made, there = _run(recipe)
+        groups[canonical_hash([one.details.recipe, one.details.shortened])[:32]].append(one)
+    own = {key: cache_dir() / "reproduce" / key for key in groups}
+    recipes = {key: _recipe_of(of, {"run.store": str(own[key]), **overrides}) for key, of in groups.items()}
+    done = Reproduced()
+    for key, recipe in recipes.items():
+        if (stated := groups[key][0].details.recipe_hash) not in {one.hash() for one in recipe.resolutions()}:
+            why = "the hash counts the values given with --set, and depends on the version of icm-bench"
+            done.notes.append(f"note: the recipe's hash is {recipe.hash()[:12]} and was {stated[:12]}; {why}.")
+        with first_backbone_loading(recipe), prepared(recipe, notify_on_stderr) as run:
+            reports = embed_stage(run, time.time())
+            sweep_stage(run)
+        ids = dict.fromkeys((subject.facts.label for subject in run.subjects), "reproduced/encoder")
+        again = records_of(run.recipe, run.storage, Publisher("reproduced", "other", ids, 0), run.subjects)
         results = {same_result(one.details): one for one in again}
-        new = [compared(one, results.get(same_result(one.details))) for one in records]
-        found += new
-        embedded, reused = embedded + made, reused + there
-        if store or any(one.status != EQUAL for one in new):
-            kept.append(place)
-        else:
-            shutil.rmtree(own, ignore_errors=True)
-    return Reproduced(tuple(found), embedded, reused, tuple(dict.fromkeys(kept)), tuple(notes))
+        new = [compared(one, results.get(same_result(one.details))) for one in groups[key]]
+        done.records += new
+        done.embedded += sum(one.embedded for one in reports)
+        done.reused += sum(one.reused for one in reports)
+        if "run.store" not in overrides and all(one.status == EQUAL for one in new):
+            shutil.rmtree(own[key], ignore_errors=True)
+        elif (store := str(recipe.run.store)) not in done.store:
+            done.store.append(store)
+    return done
 
 
 def _read(places: Sequence[Path]) -> list[Published]:
     """Return the records at some places; refuse those that cannot be read or do not pass the checks."""
     found: dict[str, Published] = {}
     for place in places:
-        path = place.absolute()
-        root, name = (path, "") if path.is_dir() else (Path(*path.parts[:-5]), "/".join(path.parts[-5:]))
-        if name and not (path.is_file() and PATH.fullmatch(name)):
-            raise IcmBenchError(
-                f"{place} is no record; give a file RESULTS/data/COLLECTION/DEVELOPER/MODEL/UUID.json, or RESULTS."
-            )
+        root, name = place.absolute(), ""
+        if not root.is_dir():
+            name, root = "/".join(root.parts[-5:]), Path(*root.parts[:-5])
+            if not (place.is_file() and PATH.fullmatch(name)):
+                shape = "RESULTS/data/COLLECTION/DEVELOPER/MODEL/UUID.json"
+                raise IcmBenchError(f"{place} is no record; give a file {shape}, or the folder RESULTS.")
         records, problems = read_results(Storage(str(root)))
         problems += problems_of(records, unread=True)  # other records of the publication need not be there
         for problem in problems:
@@ -135,33 +129,17 @@ def _read(places: Sequence[Path]) -> list[Published]:
     return list(found.values())
 
 
-def _recipe_of(records: Sequence[Published], data: str | None, overrides: Mapping[str, Any] | None) -> Recipe:
+def _recipe_of(records: Sequence[Published], overrides: Mapping[str, Any]) -> Recipe:
     """Return the recipe of some records; refuse it if it needs something that is not there."""
     for one in records:
         if one.details.projection == "imported":
             method = one.details.method
             raise IcmBenchError(f"{one.path}: the predictions of '{method}' were imported, and no recipe makes them.")
     first = records[0]
-    recipe = recipe_from(first.details.recipe, first.details.shortened, first.path, data, overrides)
+    recipe = recipe_from(first.details.recipe, first.details.shortened, first.path, overrides)
     for backbone in recipe.backbones:
         model_class(backbone)  # refuses classes from outside the package without --plugins, as `recipe_from` does
     for dataset in recipe.datasets:
         if ":" in dataset.layout:
             READERS.component_class(dataset.layout)
     return recipe
-
-
-def _run(recipe: Recipe) -> tuple[list[Published], int, int]:
-    """Run a recipe; return its records, and the numbers of embedded and reused (image, view) pairs."""
-    with first_backbone_loading(recipe), prepared(recipe, notify_on_stderr) as run:
-        reports = embed_stage(run, time.time())
-        sweep_stage(run)
-    about = Publisher("reproduced", "other", _ids(run), int(time.time()))
-    again = records_of(run.recipe, run.storage, about, run.subjects)
-    return again, sum(one.embedded for one in reports), sum(one.reused for one in reports)
-
-
-def _ids(run: Run) -> dict[str, str]:
-    """Return label of an encoder -> an id; a comparison ignores names."""
-    labels = dict.fromkeys(subject.facts.label for subject in run.subjects)
-    return {label: f"reproduced/encoder-{number}" for number, label in enumerate(labels)}

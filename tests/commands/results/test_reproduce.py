@@ -18,7 +18,7 @@ from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.recipe import hash_of
 from benchmark.results.answers import answered
 from benchmark.results.checking import judged_together, problems_of
-from benchmark.results.records import Details, Published, Publisher, build, numbers_of, read_results, write
+from benchmark.results.records import Details, Published, Publisher, numbers_of, read_results, write
 from tests.commands.conftest import Command
 from tests.conftest import make_toy
 
@@ -53,7 +53,7 @@ class Made:
         details = [replace(one.details, **change(one.details)) for one in self.published]
         plain = details[0].uuid("ada/blocks")
         details = [one if one.plain is None else replace(one, plain=plain) for one in details]
-        made = [build(d, ABOUT, o.numbers, o.answers) for d, o in zip(details, self.published, strict=True)]
+        made = [Published(d, ABOUT, o.numbers, o.answers) for d, o in zip(details, self.published, strict=True)]
         return self.written(folder, made)
 
 
@@ -123,17 +123,12 @@ def forged(made: Made, count: int) -> tuple[list[Published], list[str]]:
     plain, ours = made.published
     assert plain.answers is not None
     assert ours.answers is not None
-    wrong = np.flatnonzero(~ours.answers.correct)[:count]
-    predicted = ours.answers.predicted.copy()
-    predicted[wrong] = ours.answers.label[wrong]
-    answers = replace(ours.answers, predicted=predicted)
+    answers = ours.answers.copy()
+    wrong = np.flatnonzero(answers["label"] != answers["predicted"])[:count]
+    answers.loc[wrong, "predicted"] = answers.loc[wrong, "label"]
     numbers = [numbers_of(answered([plain.answers])[0], None), numbers_of(*answered([answers, plain.answers]))]
-    judged = judged_together(
-        [(one.details, n, bool(one.answers and one.answers.kept_plain.all()))
-         for one, n in zip((plain, ours), numbers, strict=True)]
-    )  # fmt: skip
-    made_up = [build(d, ABOUT, n, a) for d, n, a in zip(judged, numbers, (plain.answers, answers), strict=True)]
-    return made_up, sorted(ours.answers.sample[wrong].tolist())
+    made_up = judged_together([replace(plain, numbers=numbers[0]), replace(ours, numbers=numbers[1], answers=answers)])
+    return made_up, sorted(answers.loc[wrong, "sample"])
 
 
 def test_a_forged_record_that_contradicts_nothing_is_found(made: Made, command: Command, tmp_path: Path) -> None:
@@ -169,7 +164,7 @@ def test_what_a_record_needs_is_asked_for(made: Made, command: Command, tmp_path
     assert "were imported, and no recipe makes them" in said
     later = made.written(tmp_path / "later", [*made.published]) / made.published[0].path
     later.write_text(later.read_text().replace('"record_version": "1"', '"record_version": "99"'))
-    assert "record_version 99, of a later icm-bench" in command.refused("reproduce", later)
+    assert "Details.record_version: input should be 1" in command.refused("reproduce", later)
     assert "is no record; give a file RESULTS/data/" in command.refused("reproduce", made.store / "gone.json")
     assert "holds no record" in command.refused("reproduce", made.data)
 
