@@ -369,7 +369,9 @@ def swept_toy(tmp_path_factory: pytest.TempPathFactory, tiny_random: dict[str, A
         "run": {"max_bad_images": 0.1, "store": str(folder / "store")},
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(json.dumps(content))
-    assert main(["run", str(folder / "recipe.yaml")]) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("benchmark.sweep.summing.MAX_SHARE", 1e9)  # so that the store has every kind of file
+        assert main(["run", str(folder / "recipe.yaml")]) == 0
     return Swept(folder / "recipe.yaml", folder / "store", images)
 
 

@@ -30,7 +30,7 @@ def leaks(folder: Path, since: float = 0.0) -> list[str]:
     """Return the files below a folder, changed after a time, that hold a planted secret; embeddings are passed over."""
     found, planted = [], [secret.encode() for secret in PLANTED]
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in ("embeddings", "moments")]
+        folders[:] = [name for name in folders if name not in ("embeddings", "sums")]
         for file in (Path(place, name) for name in names if not name.startswith(GIVEN)):
             try:
                 info = file.lstat()

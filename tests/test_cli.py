@@ -83,9 +83,10 @@ def _grown(disk: Path, kibibytes: int) -> None:
 @pytest.mark.long("a stage that meets a full disk loses what was written")
 def test_a_full_disk_is_one_sentence_in_every_stage_and_loses_nothing(
     small_disk: Path, tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], capsys: pytest.CaptureFixture[str],
-    local_ray: None,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch, local_ray: None,  # noqa: ARG001
 ) -> None:  # fmt: skip
     """A disk that grows until all fits: each run goes on where the one before it ended."""
+    monkeypatch.setattr("benchmark.sweep.summing.MAX_SHARE", 1e9)
     sweep = {"seeds": [0], "lambdas": [1], "projections": ["icm"], "predictors": ["zero_shot"]}
     run = {"store": str(small_disk / "store"), "out": str(small_disk / "out")}
     recipe = write_recipe(tmp_path, toy_root, tiny_random, sweep=sweep, run=run)
@@ -101,7 +102,7 @@ def test_a_full_disk_is_one_sentence_in_every_stage_and_loses_nothing(
         assert size < 10_000
         _grown(small_disk, size)
     assert code == 0
-    assert full_in >= {"embeddings", "moments", "rows", "out"}, full_in
+    assert full_in >= {"embeddings", "sums", "rows", "out"}, full_in
     assert "72 reused" in capsys.readouterr().err
 
 
@@ -183,6 +184,7 @@ def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setattr("benchmark.sweep.summing.MAX_SHARE", 1e9)
     uri = s3_server.upload(toy_root, f"{tmp_path.name}/toy")
     proxy = Proxy(s3_server.address)
     proxy.faults = Faults(failing=0.05, outage_at="part-", outage_s=3.0)
@@ -209,7 +211,7 @@ def test_images_and_store_may_both_lie_on_an_s3_that_fails_at_times(
     compared = [name for name in contents if name.startswith("embeddings/")]
     differing = [name for name in compared if (tmp_path / "store" / name).read_bytes() != contents[name]]
     assert {name.rpartition("/")[2] for name in differing} == {"speed.json"}
-    assert {sum(name.startswith(kind) for name in contents) for kind in ("rows/", "moments/")} == {2}
+    assert {sum(name.startswith(kind) for name in contents) for kind in ("rows/", "sums/")} == {2}
     proxy.shutdown()
     proxy.server_close()
 
@@ -227,7 +229,7 @@ def test_a_first_run_asks_an_object_store_once_for_an_image_and_hardly_more_for_
     assert main(["run", recipe, "--store", store, *swept]) == 0
     asked = [name for (_, name), n in proxy.faults.counts.items() if "/reports/" not in name for _ in range(n)]
     images, parts = (Counter(name for name in asked if kind in name) for kind in (".png", "/part-"))
-    of_trials = len([name for name in asked if re.search("/(rows|index|tested|moments)/", name)])
+    of_trials = len([name for name in asked if re.search("/(rows|index|tested|sums)/", name)])
     there = server.client.list_objects_v2(Bucket="bucket", Prefix=f"{tmp_path.name}/")["Contents"]
     keys = [item["Key"] for item in there if "/reports/" not in item["Key"]]
     there_are = {kind: sum(kind in key for key in keys) for kind in (".png", "/part-", "/rows/")}

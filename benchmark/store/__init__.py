@@ -10,9 +10,9 @@ A new kind of file needs a line here, a pattern in `_OWN_NAMES` (`sealed.py`) an
         speed.json                        speed of the last run that embedded something here
       made/TIME-NUMBER.parquet            record of a run: encoders, chunks, seconds, recomputed chunks    made.py
       made/TIME-NUMBER.open.parquet       record of a run that has not ended, rewritten every 30 s
-      moments/VIEW/SPLIT/                 sums over embeddings; VIEW is the view of the originals   moments.py
+      sums/VIEW/SPLIT/                    moments, if small beside embeddings; VIEW is of the originals   moments.py
         images.safetensors                sums over the images themselves, by cell
-        KIND.safetensors                  sums over the differences of one kind of intervention
+        PAIRS.safetensors                 sums over the differences of images and views
       texts/TEXTS.parquet                 the embeddings of class names in prompts
       texts/pairs-PAIRS.parquet           the embeddings of text pairs
       texts/prompts-PROMPTS.parquet       the embeddings of the prompts of a projection
@@ -31,13 +31,13 @@ A new kind of file needs a line here, a pattern in `_OWN_NAMES` (`sealed.py`) an
       reports/NAME-RECIPE-INPUTS/         tables, figures and the page of a run; `diagnose` and `unlabelled` write
                                           -diagnostics- or -unlabelled- before INPUTS
       reports/rows-HASH/                  tables, figures and the page of several recipes, or of whole stores
-      details/                            predictions of earlier versions; `store clean` removes them
+      details/, moments/                  of earlier versions; `store clean` removes them
 
 Words in capitals are hashes of everything that the content depends on. VIEW: fingerprint of the data set, backbone,
-intervention with seed, decoding. SPLIT: cells of all images, and whether embeddings are normalised. KIND: views. TRIAL:
-all inputs of the rows. INPUTS: fingerprints of data and weights. IMAGES: fingerprints of the data. LABEL: label of the
-backbone. CLUSTERS: embeddings of the originals, images, number, seed. Exceptions: NAME is the recipe's name, DATASET
-and BACKBONE are names, DATA is the data set's fingerprint, TIME is the time of the run, and NUMBER is random.
+intervention with seed, decoding. SPLIT: cells of all images, and whether embeddings are normalised. PAIRS: views.
+TRIAL: all inputs of the rows. INPUTS: fingerprints of data and weights. IMAGES: fingerprints of the data. LABEL: label
+of the backbone. CLUSTERS: embeddings of the originals, images, number, seed. Exceptions: NAME is the recipe's name,
+DATASET and BACKBONE are names, DATA is the data set's fingerprint, TIME is the time of the run, and NUMBER is random.
 Because of these names every recipe, user and machine finds the same files. Files are written atomically, and verified
 at each read: Parquet and JSON by a digest of their bytes, before they are parsed; embeddings, moments, texts, clusters,
 image lists and images of imports also by name and content (`sealed.py`). `upkeep.py` lists, verifies and cleans.

@@ -32,6 +32,7 @@ STORE_VERSION = 6
 # First version with today's division into chunks and metadata. What was imported since then stays valid, as nothing of
 # it was decoded here.
 IMPORTS_SINCE = 6
+FLOAT_BYTES = {"float16": 2, "bfloat16": 2}  # precision -> bytes of a stored number; 4 for every other precision
 _READERS = 8  # number of files that are read at a time
 # Increase it with a change of text files or of their embeddings (embedding/text_encoding.py).
 TEXTS, TEXTS_VERSION = "texts", 2

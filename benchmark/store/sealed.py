@@ -26,13 +26,14 @@ GONE = "is no longer there: another command removed it"
 DIFFERS = "is not what was written (its digest differs)"
 _MARK, _EMPTY = b"icm-bench-sha256:", b"0" * 64
 _KEY = "sha256"
+UNSEALED = {_KEY: (_MARK + _EMPTY).decode()}  # metadata of content for `with_digest`
 _NAMED_DIGEST = b"icm_bench_sha256"
 _HASH = r"[\w-]+"  # mostly hexadecimal digits; names that people or file managers give contain dots or spaces
 # A new kind of file also needs an entry in `_KINDS` of upkeep.py, which verifies it, and a line in store/__init__.py.
-# Earlier versions wrote `details`, which is obsolete.
+# Earlier versions wrote `details` and `moments`, which are obsolete.
 _OWN_NAMES = (
     rf"embeddings/{_HASH}/(about\.json|speed\.json|part-\d+\.parquet|rejected-\d+\.json)",
-    rf"moments/{_HASH}/{_HASH}/(images|{_HASH})\.safetensors",
+    rf"(sums|moments)/{_HASH}/{_HASH}/(images|{_HASH})\.safetensors",
     rf"(texts|clusters|rows|tested|images|index)/{_HASH}\.parquet",
     rf"failed/{_HASH}\.json",
     rf"details/{_HASH}(\.parquet|/map\.parquet|/decodability\.json)",
@@ -73,13 +74,12 @@ class DamagedError(IcmBenchError):
 def sealed_parquet(table: pa.Table, compression: str = "zstd") -> bytes:
     """Return the content of a Parquet file that holds a table, its metadata, and a digest."""
     metadata = {**(table.schema.metadata or {}), _KEY.encode(): _MARK + _EMPTY}
-    return _with_digest(in_parquet(table.replace_schema_metadata(metadata), compression))
+    return with_digest(in_parquet(table.replace_schema_metadata(metadata), compression))
 
 
 def sealed_json(content: Mapping[str, Any]) -> bytes:
     """Return the content of a JSON file that holds plain data and a digest."""
-    mark = (_MARK + _EMPTY).decode()
-    return _with_digest(json.dumps({**content, _KEY: mark}, indent=2, sort_keys=True).encode())
+    return with_digest(json.dumps({**content, **UNSEALED}, indent=2, sort_keys=True).encode())
 
 
 def open_parquet(storage: Storage, name: str, content: bytes | None = None) -> pq.ParquetFile:
@@ -90,7 +90,7 @@ def open_parquet(storage: Storage, name: str, content: bytes | None = None) -> p
         IcmBenchError: the file cannot be read.
     """
     content = bytes_of(storage, name) if content is None else content
-    has_mark = _check(storage, name, content)
+    has_mark = has_digest(storage, name, content)
     if not has_mark and ends_process(content):
         raise DamagedError.of(storage, {name: ENDS})
     with reading(storage, name):
@@ -120,7 +120,7 @@ def read_json(storage: Storage, name: str) -> Any:
         IcmBenchError: the file cannot be read.
     """
     content = bytes_of(storage, name)
-    has_mark = _check(storage, name, content)
+    has_mark = has_digest(storage, name, content)
     try:
         said = from_json(content, name)
     except IcmBenchError as error:
@@ -161,25 +161,26 @@ def reading(storage: Storage, name: str, *odd: type[Exception]) -> Iterator[None
         raise DamagedError.of(storage, {name: f"is damaged ({reason(error)})"}) from error
 
 
-def _check(storage: Storage, name: str, content: bytes) -> bool:
-    """Return whether a file has a mark; raise DamagedError if the digest after the mark differs."""
+def has_digest(storage: Storage, name: str, content: bytes, salt: str = "") -> bool:
+    """Return whether a file has a digest; raise DamagedError if it is not that of the content and `salt`."""
     if (at := content.find(_MARK)) < 0:
         return False
     at += len(_MARK)
-    if content[at : at + 64] != _digest(content, at):
+    if content[at : at + 64] != _digest(content, at, salt):
         raise DamagedError.of(storage, {name: DIFFERS})
     return True
 
 
-def _with_digest(content: bytes) -> bytes:
+def with_digest(content: bytes, salt: str = "") -> bytes:
+    """Return content with the digest of it and of `salt` in place of the one that `UNSEALED` has."""
     at = content.index(_MARK + _EMPTY) + len(_MARK)
-    return content[:at] + _digest(content, at) + content[at + 64 :]
+    return content[:at] + _digest(content, at, salt) + content[at + 64 :]
 
 
-def _digest(content: bytes, at: int) -> bytes:
-    digest = hashlib.sha256(content[:at])
+def _digest(content: bytes, at: int, salt: str) -> bytes:
+    digest = hashlib.sha256(salt.encode() + content[:at])
     digest.update(_EMPTY)
-    digest.update(content[at + 64 :])
+    digest.update(memoryview(content)[at + 64 :])
     return digest.hexdigest().encode()
 
 

@@ -35,7 +35,8 @@ _KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
     made.ROOT: ([".parquet"], made.check),
     costs.ROOT: ([".json"], costs.check),
 }
-_OBSOLETE = "details"  # predictions by earlier versions, whose rows had none
+# Folders of earlier versions, with what replaces them.
+_OBSOLETE = {"details": "rows have the predictions now", sums.OBSOLETE: "it is not read"}
 _WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # listed as one directory each
 
 
@@ -107,10 +108,10 @@ def directories(storage: Storage) -> list[Directory]:
         if files := len(_files_of(storage, root)):
             size = sum(_sizes(storage, root).values())
             found.append(Directory(root, parts=files, parts_expected=files, size=size))
-    if files := sum(is_own(name) for name, _, _ in storage.details(_OBSOLETE)):
-        size = sum(_sizes(storage, _OBSOLETE).values())
-        stale = "an earlier icm-bench made it; rows have the predictions now"
-        found.append(Directory(_OBSOLETE, parts=files, size=size, stale=stale))
+    for root, instead in _OBSOLETE.items():
+        if files := sum(is_own(name) for name, _, _ in storage.details(root)):
+            size, stale = sum(_sizes(storage, root).values()), f"an earlier icm-bench made it; {instead}"
+            found.append(Directory(root, parts=files, size=size, stale=stale))
     return sorted(found, key=lambda d: (d.dataset, d.backbone, d.view, d.name))
 
 

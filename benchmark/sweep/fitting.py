@@ -16,7 +16,7 @@ from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.splits import IN, Split
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.recipe.sets import InterventionSet
-from benchmark.sweep.loading import MomentsSpec, cells_for, load, sum_subject
+from benchmark.sweep.loading import MomentsSpec, cells_for, load
 from benchmark.sweep.pseudo_environments import Clusters, clustered
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.summing import ImageIndex
@@ -75,7 +75,7 @@ class Choice:
 
 
 class Fitting:
-    """Fits projections of one subject. It loads embeddings once and computes moments that the store lacks."""
+    """Fits projections of one subject. It loads embeddings of the originals once."""
 
     def __init__(self, storage: Storage, subject: Subject, seeds: tuple[int, ...]) -> None:
         connect()
@@ -114,10 +114,9 @@ class Fitting:
                 yield moments
 
     def _cells(self, choice: Choice) -> Cells:
-        images, split = self._seen(choice)[1], Split(choice.seed)
-        wanted = MomentsSpec(choice.intervention_set, split, choice.normalize, projection=choice.projection)
-        sum_subject(self._storage, choice.subject, images, [wanted])
-        return cells_for(self._storage, choice.subject, images, wanted)
+        of_set, split = choice.intervention_set, Split(choice.seed)
+        wanted = MomentsSpec(of_set, split, choice.normalize, projection=choice.projection)
+        return cells_for(self._storage, choice.subject, self._seen(choice)[1], wanted)
 
     def basis(self, choice: Choice) -> Basis:
         """Return the fitted basis.

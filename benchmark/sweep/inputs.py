@@ -1,4 +1,4 @@
-"""Inputs of trials: arrays and moments, prepared and shared before the sweep, and a trial's inputs in its worker."""
+"""Inputs of trials: arrays, shared before the sweep, and a trial's inputs in its worker, which sums its moments."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -6,20 +6,24 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
-from benchmark.method.arrays import scale_of
+from benchmark.method.arrays import Array, scale_of
 from benchmark.method.evaluation.cells import Cells
 from benchmark.method.evaluation.embedded import Embedded, shifted
 from benchmark.method.evaluation.evaluation import Plain
 from benchmark.method.evaluation.fits import turns_of
 from benchmark.store.costs import Cost
+from benchmark.store.embeddings import View
 from benchmark.sweep import loading
 from benchmark.sweep.evaluate import Inputs
 from benchmark.sweep.loading import MomentsSpec
 from benchmark.sweep.pseudo_environments import Clusters, clustered, index_in_clusters
 from benchmark.sweep.subject import Subject
-from benchmark.sweep.summing import ImageIndex
+from benchmark.sweep.summing import ImageIndex, Read, Rows, SumTask, distinct, fitting, room_of, stored, sum_missing
 from benchmark.sweep.trials import Trial, TrialSpec
 from benchmark.sweep.work import MOMENTS, summing_work
 
@@ -27,18 +31,22 @@ Remember = Callable[[Sequence[Cost]], None]
 # Key of a subject -> Ray references to its arrays and image index; directory of a view -> reference to its embeddings.
 Shared = Mapping[str, Any]
 
+MAX_MAPPED = 2e9  # maximum bytes of the views of a subject in memory for sums; more of them are read in blocks
+
 # Results of plain prediction from the last trials of this process. Only a next trial with the same key uses them.
 _PLAIN: dict[tuple[object, ...], Plain] = {}
-# The moments of the last trial of this process with the key of their images, since reading takes as long as a small
-# trial.
+# The moments of the last trial of this process with the key of their images, since summing takes as long as a small
+# trial; and the C_d that the last trial borrowed.
 _CELLS: dict[tuple[object, ...], tuple[tuple[object, ...], Cells]] = {}
+_LENT: dict[tuple[object, ...], Array] = {}
 
 
 def fetched(shared: Shared, key: str) -> Any:
-    """Return the object behind the Ray reference under `key`, or a tuple of objects for several references."""
+    """Return the object behind the Ray reference under `key`, or a tuple for several references; None if not shared."""
     import ray
 
-    found = shared[key]
+    if (found := shared.get(key)) is None:
+        return None
     return tuple(ray.get(list(found))) if isinstance(found, list | tuple) else ray.get(found)
 
 
@@ -46,6 +54,7 @@ def forget() -> None:
     """Drop what this process keeps of the last trials. Call it if other images may have the same names."""
     _PLAIN.clear()
     _CELLS.clear()
+    _LENT.clear()
 
 
 def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], device: str) -> Inputs:
@@ -70,16 +79,37 @@ def inputs_of(storage: Storage, trial: Trial, fetch: Callable[[str], Any], devic
     if trial.shares not in _PLAIN:  # then results of other trials are dropped
         _PLAIN.clear()
     plain = _PLAIN.setdefault(trial.shares, Plain())
-    cells = _shared_cells(storage, trial, data, images)
-    lent = loading.lent_c_d(storage, lender, fetch(lender.key)[1], _moments_of(spec)) if lender else None
-    return Inputs(data, cells, lent, plain)
+    cells = _shared_cells(storage, trial, data, images, _reader(storage, subject, images, fetch))
+    return Inputs(data, cells, _lent(storage, trial, lender, fetch) if lender else None, plain)
 
 
 def _moments_of(spec: TrialSpec) -> MomentsSpec:
-    return MomentsSpec(spec.intervention_set, spec.split, spec.normalize)
+    of_set, halves = spec.intervention_set, spec.protocol.open_class
+    return MomentsSpec(of_set, spec.split, spec.normalize, projection=spec.projection, halves=halves, merged=True)
 
 
-def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex) -> Cells:
+def _reader(storage: Storage, subject: Subject, images: ImageIndex, fetch: Callable[[str], Any]) -> Read:
+    """Return a function that reads embeddings of a subject: mapped arrays if its views are shared, else the store."""
+
+    def read(view: View, rows: Rows) -> NDArray[np.float32]:
+        z = fetch(subject.key)[0].z if view.directory == images.original.directory else fetch(view.directory)
+        return stored(storage, images, view, rows) if z is None else z[rows]
+
+    return read
+
+
+def _lent(storage: Storage, trial: Trial, lender: Subject, fetch: Callable[[str], Any]) -> Array:
+    """Return the C_d that a trial borrows, reusing the last one if it is the same."""
+    key = lender.key, lender.view_draw, repr(trial.spec.intervention_set), trial.spec.split, trial.spec.normalize
+    if key not in _LENT:
+        _LENT.clear()
+        images = fetch(lender.key)[1]
+        read = _reader(storage, lender, images, fetch)
+        _LENT[key] = loading.lent_c_d(storage, lender, images, _moments_of(trial.spec), read)
+    return _LENT[key]
+
+
+def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageIndex, read: Read) -> Cells:
     """Return the moments of a trial, reusing the last trial's moments if they are the same.
 
     If only the intervention set differs, results that depend only on the images are reused.
@@ -90,8 +120,7 @@ def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageI
         before = [cells for seen, cells in _CELLS.values() if seen == of_images]
         _CELLS.clear()
         turns = tuple(turns_of(spec.split, data.group is not None, spec.fold, spec.train_share).values())
-        wanted = replace(_moments_of(spec), turns=turns, projection=spec.projection)
-        cells = loading.cells_for(storage, subject, images, wanted).weighted(subject.weights_of(spec.intervention_set))
+        cells = loading.cells_for(storage, subject, images, replace(_moments_of(spec), turns=turns), read)
         _CELLS[trial.sums] = of_images, cells.after(before[0]) if before else cells
     return _CELLS[trial.sums][1]
 
@@ -99,10 +128,11 @@ def _shared_cells(storage: Storage, trial: Trial, data: Embedded, images: ImageI
 def share(
     storage: Storage, trials: Sequence[Trial], others: Sequence[Subject] = (), remember: Remember = lambda _: None
 ) -> Shared:
-    """Compute missing moments of the trials, and return references to the arrays of all their subjects.
+    """Return references to the arrays of all subjects of the trials, and write the sums that the store should have.
 
-    For the subjects `others` arrays are loaded, but no moments are computed. `remember` gets the cost of the moments. A
-    worker loads the arrays, and all trials on a node share them; this process never holds them.
+    Views are shared too if they are summed in workers and fit into `MAX_MAPPED`. For the subjects `others` only arrays
+    are loaded. `remember` gets the cost. A worker loads the arrays, and all trials on a node share them; this process
+    never holds them.
 
     DamagedError: a file of the store is damaged.
     """
@@ -120,19 +150,36 @@ def share(
     for name, subject in subjects.items():
         splits = {spec.split for _, specs in uses[name].values() for spec in specs}
         shared[name] = loading.load.remote(storage, subject, tuple(sorted(splits)))
-    began, summed = time.time(), 0.0
+    began, summed, loading_views = time.time(), 0.0, list[Any]()
     for name, alike in uses.items():
         images = ray.get(shared[name][1])  # shifted variants too, to report damage before any trial begins
         known = {None: images} | _in_clusters(storage, {clusters for _, clusters in alike if clusters}, shared[name])
+        one, numbers = subjects[name], len(images.ids) * images.dim
+        room = room_of(numbers * len(one.views), one.facts.precision)
         for (_, clusters), (subject, specs) in alike.items():
-            if loading.sum_subject(storage, subject, known[clusters], [_moments_of(spec) for spec in specs]):
-                summed += summing_work(len(images.ids), len(subject.views), images.dim)
+            index, tasks = known[clusters], _tasks(subject, specs)
+            counts = len(index.environments), len(one.manifest.classes), images.dim
+            sizes = [task.size(*counts) for task in tasks if task.may_be_stored]
+            count = fitting(sizes, room)
+            room -= sum(sizes[:count])
+            if sum_missing(storage, index, tasks[: len(sizes)], count) or not count:
+                summed += summing_work(len(images.ids), len(one.views), images.dim)
+            views = {view.directory: view for task in tasks[count:] if task.pairing for view in task.pairing.views}
+            views = views if 4 * numbers * len(views) <= MAX_MAPPED else {}
+            for spec in (spec for spec in specs if spec.predictor.uses_views):
+                views |= {view.directory: view for view in chain(*subject.drawn_from(spec.intervention_set))}
+            for directory in views.keys() - shared.keys():
+                shared[directory], loaded = loading.load_view.remote(storage, views[directory], shared[name][1])
+                loading_views.append(loaded)
+    ray.get(loading_views)  # to report damage
     remember([Cost(MOMENTS, summed, time.time() - began)])
-    for trial in (trial for trial in trials if trial.spec.predictor.uses_views):
-        for view in chain(*trial.subject.drawn_from(trial.spec.intervention_set)):
-            if view.directory not in shared:
-                shared[view.directory] = loading.load_view.remote(storage, view, shared[trial.subject.key][1])
     return shared
+
+
+def _tasks(subject: Subject, specs: Sequence[TrialSpec]) -> list[SumTask]:
+    """Return the sums that trials of a subject need, see `summing.distinct`."""
+    asked = {repr((s.intervention_set, s.split, s.normalize, s.halves, s.products)): s for s in map(_moments_of, specs)}
+    return distinct(task for spec in asked.values() for task in loading.tasks_of(subject, spec))
 
 
 def _in_clusters(storage: Storage, asked: Collection[Clusters], loaded: Any) -> dict[Clusters, ImageIndex]:

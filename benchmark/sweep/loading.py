@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import TextDifferences, View, prompts_file, read_pairs, read_texts
 from benchmark.sweep.subject import Subject, images_of
-from benchmark.sweep.summing import ImageIndex, read_cells, sum_moments
+from benchmark.sweep.summing import ImageIndex, Read, SumTask, read_cells, stored
 
 
 @remote(num_returns=2)
@@ -51,15 +52,15 @@ def load(storage: Storage, subject: Subject, splits: tuple[Split, ...]) -> tuple
     return data, ImageIndex(original, readable_ids, chunks, layouts, manifest.environments, dim)
 
 
-@remote()
-def load_view(storage: Storage, view: View, images: ImageIndex) -> NDArray[np.float32]:
-    """Return the embeddings of a view from the store, float32, shape (n, D).
+@remote(num_returns=2)
+def load_view(storage: Storage, view: View, images: ImageIndex) -> tuple[NDArray[np.float32], None]:
+    """Return the embeddings of a view from the store, float32, shape (n, D), and nothing, to wait for.
 
     All trials on a node share this array of 4 n D bytes: 1.8 GB for DomainNet at width 768. Arrays that do not fit into
     Ray's object store are spilled to the node's disk until a trial needs them. DamagedError: a file of the store is
     damaged.
     """
-    return store.read(storage, view, images.ids, images.chunks)
+    return store.read(storage, view, images.ids, images.chunks), None
 
 
 def lent_views(
@@ -101,6 +102,8 @@ class MomentsSpec:
         turns: turns of the split that the fits belong to. Default: none, for a fit on the in-split of an 80/20 split.
         projection: the projection to fit, which determines whether sums of z z^do^T and prompts are needed. None
             (default): the sums are needed, prompts are not.
+        halves: whether fits use only one half of the classes. Default false.
+        merged: whether kinds are weighed to one before they are summed, see `Subject.merged_pairings`. Default false.
     """
 
     intervention_set: InterventionSet | None
@@ -108,26 +111,35 @@ class MomentsSpec:
     normalize: Normalize
     turns: tuple[Turn, ...] = ()
     projection: Projection | None = None
+    halves: bool = False
+    merged: bool = False
+
+    @property
+    def products(self) -> bool:
+        """Whether sums of z z^do^T are needed."""
+        return self.projection is None or self.projection.uses_products
 
 
-def sum_subject(storage: Storage, subject: Subject, images: ImageIndex, wanted: Sequence[MomentsSpec]) -> int:
-    """Compute the moments for some fits if the store lacks them; return the number of written files."""
-    pairings = {
-        str([pairing.name, *(v.directory for v in pairing.views)]): pairing
-        for intervention_set in (one.intervention_set for one in wanted)
-        for pairing in subject.pairings_of(intervention_set)
-    }
-    splits, scales = {one.split for one in wanted}, {scale_of(one.normalize) for one in wanted}
-    return sum_moments(storage, images, sorted(splits), sorted(scales), list(pairings.values()))
+def tasks_of(subject: Subject, wanted: MomentsSpec) -> list[SumTask]:
+    """Return the sums that fits need, those of the images first."""
+    of_set = wanted.intervention_set
+    pairings = subject.merged_pairings(of_set)[0] if wanted.merged else subject.pairings_of(of_set)
+    of_images = SumTask(wanted.split, scale_of(wanted.normalize), wanted.halves)
+    return [of_images, *(replace(of_images, pairing=pairing, products=wanted.products) for pairing in pairings)]
 
 
-def cells_for(storage: Storage, subject: Subject, images: ImageIndex, wanted: MomentsSpec) -> Cells:
-    """Return the moments of a subject for a fit, read from the store."""
+def cells_for(
+    storage: Storage, subject: Subject, images: ImageIndex, wanted: MomentsSpec, read: Read | None = None
+) -> Cells:
+    """Return the moments of a subject for a fit. `read` returns embeddings; by default they are read from the store.
+
+    Raises:
+        DamagedError: a file of the store is damaged.
+    """
     intervention_set, split, projection = wanted.intervention_set, wanted.split, wanted.projection
     parts = parts_of(wanted.turns or [turn_of(split, None, grouped=False)])
-    pairings = subject.pairings_of(intervention_set)
-    products = projection is None or projection.uses_products
-    cells = read_cells(storage, images, split, scale_of(wanted.normalize), pairings, products).joined(parts)
+    cells = read_cells(storage, images, tasks_of(subject, wanted), read or partial(stored, storage, images))
+    cells = cells.joined(parts)
     if intervention_set and subject.text_pairs and TEXT in intervention_set.kinds:
         pairs = read_pairs(storage, subject.text_pairs, wanted.normalize)
         of_texts = text_cells(pairs, subject.manifest.classes, images.ids, images.layouts[split])
@@ -135,14 +147,16 @@ def cells_for(storage: Storage, subject: Subject, images: ImageIndex, wanted: Mo
     if projection and (prompts := subject.prompts_of(projection)):
         z = read_texts(storage, prompts_file(subject.facts, prompts)).astype(np.float64)
         cells = replace(cells, prompts=PromptEmbeddings(prompts, z, images.layouts[split].base))
-    return cells
+    return replace(cells, together=subject.merged_pairings(intervention_set)[1]) if wanted.merged else cells
 
 
-def lent_c_d(storage: Storage, lender: Subject, images: ImageIndex, wanted: MomentsSpec) -> Array:
+def lent_c_d(storage: Storage, lender: Subject, images: ImageIndex, wanted: MomentsSpec, read: Read) -> Array:
     """Return C_d over all images of `lender`, the data set of a `borrowed` placebo, shape (D, D)."""
-    pairings = lender.pairings_of(wanted.intervention_set)
-    parts = [*read_cells(storage, images, wanted.split, scale_of(wanted.normalize), pairings).moments.values()]
-    return sum(parts[1:], parts[0]).c_d(lender.weights_of(wanted.intervention_set))
+    cells, merged = read_cells(storage, images, tasks_of(lender, wanted), read), lender.merged_pairings
+    cells, chosen = replace(cells, together=merged(wanted.intervention_set)[1]), wanted.intervention_set
+    names = {environment: images.environments[environment] for environment, _, _ in cells.moments}
+    sides = frozenset(side for _, side, _ in cells.moments)
+    return cells.sources(names, lender.weights_of(chosen), sides).c_d()
 
 
 def text_cells(pairs: TextDifferences, classes: list[str], ids: list[str], layout: Layout) -> Cells:

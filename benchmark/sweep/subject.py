@@ -18,7 +18,7 @@ from benchmark.method.evaluation.splits import Split, base_classes, sides
 from benchmark.method.interventions import Intervention
 from benchmark.method.prompts import Names, Prompt
 from benchmark.method.subspace import Projection
-from benchmark.method.subspace.moments import CROSS
+from benchmark.method.subspace.moments import CROSS, TOGETHER
 from benchmark.recipe.sets import TEXT, InterventionSet
 from benchmark.recipe.specs import InterventionsSpec
 from benchmark.store import embeddings as store
@@ -118,7 +118,7 @@ class Subject:
         return intervention_set.kinds or tuple(view.label for view in self.seen if view.label != ORIGINAL)
 
     def pairings_of(self, intervention_set: InterventionSet | None) -> list[Pairing]:
-        """Return the pairings whose stored moments an intervention set needs, without text pairs.
+        """Return the pairings whose moments an intervention set needs, without text pairs.
 
         A placebo also has the pairings of its real set, from which the replacement of C_d is computed.
         """
@@ -135,9 +135,24 @@ class Subject:
             of_kinds = tuple(view for pairing in pairings for view in pairing.views)
             weights = intervention_set.weights or (1.0,) * len(of_kinds)
             for drawn in intervention_set.drawn():
-                shuffle = Shuffle(drawn.seed, drawn.first, weights)
-                pairings.append(Pairing(self.shuffled_name(drawn), of_kinds, shuffle))
+                shuffle = Shuffle(drawn.seed, drawn.first)
+                pairings.append(Pairing(self.shuffled_name(drawn), of_kinds, weights, shuffle))
         return pairings
+
+    def merged_pairings(self, intervention_set: InterventionSet | None) -> tuple[list[Pairing], dict[str, float]]:
+        """Return the pairings of a set with all kinds of views of an image as one kind, `TOGETHER`.
+
+        C_d is linear in the sums, so it does not change. The second value is kind -> its weight in `TOGETHER`; it is
+        empty if there are not several such kinds.
+        """
+        pairings, weights = self.pairings_of(intervention_set), self.weights_of(intervention_set) or {}
+        alike = [p for p in pairings if p.views and not p.shuffle and weights.get(p.name)]
+        if len(alike) < 2:
+            return pairings, {}
+        together = {pairing.name: weights[pairing.name] for pairing in alike}
+        views = tuple(view for pairing in alike for view in pairing.views)
+        one = Pairing(TOGETHER, views, tuple(together.values()), some=alike[0].some)
+        return [one, *(pairing for pairing in pairings if pairing not in alike)], together
 
     def drawn_from(self, intervention_set: InterventionSet | None) -> list[tuple[View, ...]]:
         """Return for each kind in a set its views: one view, or several from which one is drawn per image.

@@ -1,34 +1,38 @@
-"""Computes moments from stored embeddings, once and with one worker per core. The store keeps them.
+"""Sums embeddings to moments: in the worker of a trial, or once for the store where the sums are much smaller.
 
-Each worker reads a range of images in blocks, so memory does not grow with the data set. The sums of all ranges are
-added and written: one file for the images and one for each kind of intervention. A sweep then needs only these
-matrices. If the sums change, increase `VERSION` in `benchmark/store/moments.py`.
+Images are summed in blocks, so memory does not grow with the data set. Ranges of blocks depend only on the number of
+images, so sums are the same to the last digit on any number of cores, whether the store has them or not. If they
+change, increase `VERSION` in `benchmark/store/moments.py`.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial, reduce
+from itertools import accumulate
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.common.ray.remote import remote
 from benchmark.common.storage.files import Storage
-from benchmark.method.arrays import Normalize, Scale, scaled
+from benchmark.method.arrays import Floats, Normalize, Scale, scaled
 from benchmark.method.evaluation import cells as sums_of
-from benchmark.method.evaluation.cells import Cells, Layout, one_of
+from benchmark.method.evaluation.cells import Cells, Layout, PlaceMeans
 from benchmark.method.evaluation.splits import Split
 from benchmark.method.subspace.moments import CROSS
 from benchmark.store import embeddings as store
 from benchmark.store import moments as sums
 from benchmark.store.embeddings import View
-from benchmark.store.moments import folder_of, moments_file, packed, unpacked
 from benchmark.store.sealed import DamagedError, problem_by
 
-BLOCK = 4096  # images in a block that a worker reads
-MAX_WORKERS = 16  # each worker returns sums as large as the result
-MEMORY = 4e9  # bytes for the sums of all workers
+BLOCK = 4096  # images in a block
+MAX_RANGES = 8  # ranges of images, each of which one worker sums for the store: their sums are in memory together
+MAX_SHARE = 0.1  # maximum size of a subject's sums in the store, as a share of its embeddings
+
+Rows = NDArray[np.int64]
+Read = Callable[[View, Rows], NDArray[np.float32]]  # view, positions of images -> embeddings, shape (images, D)
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,10 @@ class Shuffle:
     Attributes:
         seed: seed of all draws.
         draw: number of the draw.
-        weights: weights of the views, above 0.
     """
 
     seed: int
     draw: int
-    weights: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -64,24 +66,25 @@ class Pairing:
     """Specifies one kind of pairs in the moments: what each image is paired with.
 
     Attributes:
-        name: name of the kind in intervention sets. For pairs of different images, it contains everything that they
-            depend on.
-        views: the view to pair images with, or several views, from which one is drawn per image. Empty (default) for
-            `cross_environment`, which pairs images with images.
-        shuffle: how each image is paired with all `views`, weighted, of another image. None (default): images are
-            paired with their own views.
+        name: name of the kind in intervention sets.
+        views: the view to pair images with, or several views. Empty (default) for `cross_environment`, which pairs
+            images with images.
+        weights: weights of the views, above 0, if each image is paired with all of them. Empty (default): of several
+            views, one is drawn per image.
+        shuffle: which other image's views an image is paired with. None (default): its own views.
         some: which subset of the images is paired; None (default): all images.
     """
 
     name: str
     views: tuple[View, ...] = ()
+    weights: tuple[float, ...] = ()
     shuffle: Shuffle | None = None
     some: Some | None = None
 
     @property
     def one_of(self) -> bool:
         """Whether one of several views is drawn per image."""
-        return len(self.views) > 1 and self.shuffle is None
+        return len(self.views) > 1 and not self.weights
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,14 @@ class ImageIndex:
     environments: list[str]
     dim: int
 
-    def digest(self, split: Split) -> str:
-        """Return a hash of the images and of their cells under a split."""
+    def layout(self, split: Split, halves: bool) -> Layout:
+        """Return the cell of each image; without `halves`, a cell has both halves of the classes, called `base`."""
         layout = self.layouts[split]
+        return layout if halves else replace(layout, base=layout.classes)
+
+    def digest(self, split: Split, halves: bool = True) -> str:
+        """Return a hash of the images and of their cells under a split."""
+        layout = self.layout(split, halves)
         digest = hashlib.sha256("\n".join(self.ids).encode())
         for array in (layout.environment, layout.label, layout.side):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -115,177 +123,175 @@ class ImageIndex:
 
 @dataclass(frozen=True)
 class SumTask:
-    """Sums that are computed in one pass over the images.
+    """Sums over all images of a subject, which are one file if the store has them.
 
     Attributes:
         split: split that defines the cells.
         scale: whether embeddings are raw or have unit length.
-        pairings: pairings whose differences are summed.
+        halves: whether the two halves of the classes have cells of their own, as open-class protocols need.
+        pairing: pairs whose differences are summed; None (default): the images themselves are summed.
+        products: whether z z^do^T is summed too. Default false. The store has no such sums, as few projections use
+            them.
     """
 
     split: Split
     scale: Scale
-    pairings: tuple[Pairing, ...]
+    halves: bool
+    pairing: Pairing | None = None
+    products: bool = False
+
+    @property
+    def kind(self) -> str | None:
+        """Name of the kind of pairs; None for the images themselves."""
+        return self.pairing.name if self.pairing else None
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether pairs across environments are summed, which needs the means of classes."""
+        return self.kind == CROSS
+
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether the store may have the sums."""
+        return not (self.is_crossed or self.products)
+
+    def size(self, environments: int, classes: int, dim: int) -> int:
+        """Return the maximum number of bytes in the store: one triangle and some vectors for each cell."""
+        triangles, vectors = (1 + self.halves) * dim * (dim + 1) // 2, dim if self.pairing else dim * classes
+        return 8 * environments * (self.split.folds or 2) * (triangles + vectors)
 
 
-def file_of(images: ImageIndex, digest: str, task: SumTask, pairing: Pairing | None) -> str:
-    """Return the name, inside a store, of the file with the moments of a pairing (None: of the images)."""
+def distinct(tasks: Iterable[SumTask]) -> list[SumTask]:
+    """Return tasks without repetitions: first those whose sums the store may have, of these the images first.
+
+    Sums without halves of the classes can be read from those with halves.
+    """
+    every = {repr(task): task for task in tasks}
+    some = [t for t in every.values() if t.halves or repr(replace(t, halves=True)) not in every]
+    return sorted(some, key=lambda task: (not task.may_be_stored, task.pairing is not None))
+
+
+def room_of(numbers: int, precision: str) -> float:
+    """Return the maximum size of a subject's sums in the store, which has `numbers` numbers of its embeddings."""
+    return MAX_SHARE * numbers * store.FLOAT_BYTES.get(precision, 4)
+
+
+def fitting(sizes: Iterable[float], room: float) -> int:
+    """Return how many of the first sums have at most `room` bytes together."""
+    return sum(total <= room for total in accumulate(sizes))
+
+
+def file_of(images: ImageIndex, task: SumTask) -> str:
+    """Return the name, inside a store, of the file with the sums of a task."""
+    folder, pairing = sums.folder_of(images.original, images.digest(task.split, task.halves), task.scale), task.pairing
     if pairing is None:
-        return moments_file(images.original, digest, task.scale)
+        return sums.sums_file(folder)
     drawn = task.split.seed if pairing.one_of else None
-    return moments_file(images.original, digest, task.scale, pairing.name, pairing.views, drawn)
+    which = repr((pairing.shuffle, pairing.some))
+    return sums.sums_file(
+        folder, [pairing.name, [v.directory for v in pairing.views], [*pairing.weights], which, drawn]
+    )
 
 
-def sum_moments(
-    storage: Storage, images: ImageIndex, splits: Iterable[Split], scales: Iterable[Scale], pairings: Sequence[Pairing]
-) -> int:
-    """Compute the moments of pairings, splits and scales that the store lacks. Ray must be connected.
+def read_cells(storage: Storage, images: ImageIndex, tasks: Sequence[SumTask], read: Read) -> Cells:
+    """Return the moments of the images and of their pairs by cell, from the store or summed here.
+
+    `tasks` differ only in their pairs; the first one is of the images themselves. `read` returns embeddings.
+    DamagedError: a file is damaged.
+    """
+    there = _there(storage, images, tasks)
+    apart = [replace(task, halves=True) for task in tasks]  # of an open-class protocol with the same split
+    if 0 not in there and 0 in (of_halves := _there(storage, images, apart)):
+        tasks, there = apart, of_halves
+    found: dict[int, Cells] = {i: sums.unpacked(storage, file, tasks[i].kind) for i, file in there.items()}
+    for i, task in enumerate(tasks):
+        if i not in found:
+            found[i] = summed(images, task, read, sums_of.class_means(found[0]) if task.is_crossed else None)
+    cells = dict(found[0].moments)
+    for i in range(1, len(tasks)):
+        for cell, moments in found[i].moments.items():
+            if cell in cells:
+                differences = {**cells[cell].differences, **moments.differences}
+                cells[cell] = replace(cells[cell], differences=differences)
+    return Cells(cells)
+
+
+def _there(storage: Storage, images: ImageIndex, tasks: Sequence[SumTask]) -> dict[int, str]:
+    """Return the position of each task whose sums the store has -> the file."""
+    files = {i: file_of(images, task) for i, task in enumerate(tasks) if task.may_be_stored}
+    return {i: file for i, file in files.items() if storage.state(file) != (0, 0)}
+
+
+def summed(images: ImageIndex, task: SumTask, read: Read, means: PlaceMeans | None = None) -> Cells:
+    """Return the sums of a task; pairs across environments need the `means` of classes."""
+    return reduce(add, (_sum_rows(images, task, read, rows, means) for rows in _ranges(images)))
+
+
+def _ranges(images: ImageIndex) -> list[Rows]:
+    count = len(images.ids)
+    return np.array_split(np.arange(count), max(1, min(MAX_RANGES, -(-count // BLOCK))))
+
+
+def stored(storage: Storage, images: ImageIndex, view: View, rows: Rows) -> NDArray[np.float32]:
+    """Return the embeddings of the images at the positions `rows` from the store, float32, shape (len(rows), D)."""
+    return store.read(storage, view, [images.ids[row] for row in rows], images.chunks[rows])
+
+
+def sum_missing(storage: Storage, images: ImageIndex, tasks: Iterable[SumTask], count: int | None = None) -> int:
+    """Write the sums of the first `count` tasks (default: all) that the store lacks. Ray must be connected.
 
     Returns:
         The number of files written.
 
     Raises:
-        DamagedError: embeddings or existing moments are damaged.
+        DamagedError: embeddings or existing sums of any task are damaged; the message names all of the latter.
     """
-    digests, scales, written = {split: images.digest(split) for split in splits}, [*scales], 0
-    for crossed in (False, True):  # pairs across environments need the class means first
-        of_turn = [pairing for pairing in pairings if (pairing.name == CROSS) == crossed]
-        if crossed and not of_turn:
-            continue
-        # One pass sums as many pairings, splits and scales as fit into memory with the sums of all workers. A search
-        # may have any number of pairings.
-        room = MEMORY / _workers(images)
-        at_once = max(1, (int(room / _bytes_of_sums(images, 0)) - 1) // 2)
-        for first in range(0, max(1, len(of_turn)), at_once):
-            part = tuple(of_turn[first : first + at_once])
-            tasks = [SumTask(split, scale, part) for split in digests for scale in scales]
-            todo = [(task, files) for task in tasks if (files := _missing(storage, images, digests[task.split], task))]
-            while todo:
-                together = max(1, int(room / _bytes_of_sums(images, len(part))))
-                written += _sum(storage, images, digests, todo[:together])
-                todo = todo[together:]
-    return written
-
-
-def _workers(images: ImageIndex) -> int:
-    """Return how many workers can run at once if their sums, each for at least one pairing, must fit into memory."""
-    from benchmark.common.ray.cluster import cpu_nodes
-
-    nodes, cores = cpu_nodes()
-    fitting = int(MEMORY / _bytes_of_sums(images, 1))
-    return max(1, min(nodes * cores, MAX_WORKERS, fitting, -(-len(images.ids) // BLOCK)))
-
-
-def _bytes_of_sums(images: ImageIndex, pairings: int) -> int:
-    """Return the bytes of the sums of one worker."""
-    sides = max(split.folds or 3 for split in images.layouts)
-    return bytes_of_sums(sides, len(images.environments), pairings, images.dim)
-
-
-def bytes_of_sums(sides: int, environments: int, pairings: int, dim: int) -> int:
-    """Return the bytes of moments: for each cell one D x D matrix, and two more for each pairing."""
-    return 2 * sides * environments * (1 + 2 * pairings) * 8 * dim**2
-
-
-def read_cells(
-    storage: Storage, images: ImageIndex, split: Split, scale: Scale, pairings: Sequence[Pairing], products: bool = True
-) -> Cells:
-    """Return the stored moments of the images and of pairings, by cell. `products` as in `store.moments.unpacked`."""
-    task, digest = SumTask(split, scale, tuple(pairings)), images.digest(split)
-    cells = unpacked(storage, file_of(images, digest, task, None))
-    for pairing in pairings:
-        of_pairing = unpacked(storage, file_of(images, digest, task, pairing), products)
-        for cell, moments in cells.items():
-            if cell in of_pairing:
-                differences = {**moments.differences, **of_pairing[cell].differences}
-                cells[cell] = replace(moments, differences=differences)
-    return Cells(cells)
-
-
-def _missing(storage: Storage, images: ImageIndex, digest: str, task: SumTask) -> dict[str, Pairing | None]:
-    """Return the files that a task needs and the store lacks, as file -> pairing (None: the images).
-
-    Raises:
-        DamagedError: existing files are damaged; the message names all of them.
-    """
-    crossed = any(pairing.name == CROSS for pairing in task.pairings)
-    wanted: list[Pairing | None] = [*task.pairings] if crossed else [None, *task.pairings]
-    files = {file_of(images, digest, task, pairing): pairing for pairing in wanted}
-    listed = set(storage.files(folder_of(images.original, digest, task.scale), ".safetensors"))
-    there = [file for file in files if file in listed]
-    if problems := {file: problem for file in there if (problem := problem_by(sums.check, storage, file))}:
-        raise DamagedError.of(storage, problems)
-    return {file: pairing for file, pairing in files.items() if file not in there}
-
-
-def _sum(
-    storage: Storage,
-    images: ImageIndex,
-    digests: dict[Split, str],
-    todo: list[tuple[SumTask, dict[str, Pairing | None]]],
-) -> int:
-    """Sum over ranges of images in parallel, add the sums and write them; return the number of files."""
     import ray
 
-    ranges = np.array_split(np.arange(len(images.ids)), _workers(images))
-    tasks = [replace(task, pairings=tuple(pairing for pairing in files.values() if pairing)) for task, files in todo]
-    means = [
-        sums_of.class_means(Cells(unpacked(storage, file_of(images, digests[task.split], task, None))))
-        if any(pairing.name == CROSS for pairing in task.pairings)
-        else None
-        for task in tasks
-    ]
-    shared = ray.put((storage, images, tasks, means))
-    summed = _sum_range.options(num_returns=len(tasks))
-    parts = [summed.remote(shared, int(rows[0]), int(rows[-1]) + 1) for rows in ranges]
-    by_task = [[part] for part in parts] if len(tasks) == 1 else parts
-    ray.get([_write.remote(storage, files, *(part[i] for part in by_task)) for i, (_, files) in enumerate(todo)])
-    return sum(len(files) for _, files in todo)
+    files = {file_of(images, task): task for task in tasks}
+    there = [file for file in files if storage.state(file) != (0, 0)]
+    if problems := {file: problem for file in there if (problem := problem_by(sums.check, storage, file))}:
+        raise DamagedError.of(storage, problems)
+    missing = [file for file in [*files][:count] if file not in there]
+    for file in missing:
+        shared = ray.put((storage, images, files[file]))
+        parts = [_sum_range.remote(shared, rows) for rows in _ranges(images)]
+        ray.get(_write.remote(storage, file, files[file].kind, *parts))
+    return len(missing)
 
 
 @remote(num_cpus=1)
-def _sum_range(shared: tuple[Storage, ImageIndex, list[SumTask], list[Any]], first: int, last: int) -> Any:
-    storage, images, tasks, means = shared
-    sums = [Cells({}) for _ in tasks]
-    paired = (view for task in tasks for p in task.pairings if not p.shuffle for view in p.views)
-    needed = {view.directory: view for view in (images.original, *paired)}
-    of_partners, drawn = list[dict[str, NDArray[np.int64]]](), list[dict[str, NDArray[np.bool_]]]()
-    for task in tasks:
-        layout, shuffles = images.layouts[task.split], {p.name: p.shuffle for p in task.pairings if p.shuffle}
-        of_partners.append({name: sums_of.partners(layout, s.seed, s.draw) for name, s in shuffles.items()})
-        drawn.append({p.name: sums_of.drawn_pairs(layout, p.some.share, p.some.seed) for p in task.pairings if p.some})
-    for start in range(first, last, BLOCK):
-        rows = np.arange(start, min(start + BLOCK, last))
-        arrays = {directory: _read(storage, view, images, rows) for directory, view in needed.items()}
-        for i, task in enumerate(tasks):
-            normalize: Normalize = "before" if task.scale == "unit" else "none"
-            layout, z = images.layouts[task.split].take(rows), scaled(arrays[images.original.directory], normalize)
-            if means[i] is not None:
-                sums[i] = sums[i] + sums_of.cross_cells(layout, z, means[i], images.environments)
-                continue
-            views = {}
-            for pairing in (p for p in task.pairings if not p.shuffle):
-                shown = {view.directory: scaled(arrays[view.directory], normalize) for view in pairing.views}
-                ids = [images.ids[row] for row in rows] if pairing.one_of else []
-                views[pairing.name] = one_of(shown, ids, task.split.seed) if ids else next(iter(shown.values()))
-            some = {name: mask[rows] for name, mask in drawn[i].items()}
-            sums[i] = sums[i] + sums_of.cells_of(layout, z, views, some)
-            for pairing in task.pairings:  # embeddings of partners are read separately
-                if pairing.shuffle:
-                    theirs = of_partners[i][pairing.name][rows]
-                    shown_of = [scaled(_read(storage, view, images, theirs), normalize) for view in pairing.views]
-                    weights = pairing.shuffle.weights
-                    sums[i] = sums[i] + sums_of.shuffled_cells(layout, z, shown_of, weights, pairing.name)
-    return sums if len(sums) > 1 else sums[0]
-
-
-def _read(storage: Storage, view: View, images: ImageIndex, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the embeddings of the images at the positions `rows`."""
-    return store.read(storage, view, [images.ids[row] for row in rows], images.chunks[rows])
+def _sum_range(shared: tuple[Storage, ImageIndex, SumTask], rows: Rows) -> Cells:
+    storage, images, task = shared
+    return _sum_rows(images, task, partial(stored, storage, images), rows)
 
 
 @remote(num_cpus=1)
-def _write(storage: Storage, files: dict[str, Pairing | None], *parts: Cells) -> None:
-    total = sum(parts[1:], parts[0])
-    for name, pairing in files.items():
-        storage.write_bytes(name, packed(total, pairing.name if pairing else None, name))
+def _write(storage: Storage, name: str, kind: str | None, *parts: Cells) -> None:
+    storage.write_bytes(name, sums.packed(reduce(add, parts), kind, name))
+
+
+def _sum_rows(images: ImageIndex, task: SumTask, read: Read, rows: Rows, means: PlaceMeans | None = None) -> Cells:
+    """Return the sums over the images at the positions `rows`."""
+    found, pairing = Cells({}), task.pairing or Pairing("")
+    whole, layout = images.layouts[task.split], images.layout(task.split, task.halves)
+    shuffle, some = pairing.shuffle, pairing.some
+    partners = sums_of.partners(whole, shuffle.seed, shuffle.draw) if shuffle else np.arange(len(images.ids))
+    drawn = sums_of.drawn_pairs(whole, some.share, some.seed) if some else np.ones(len(images.ids), dtype=bool)
+    normalize: Normalize = "before" if task.scale == "unit" else "none"
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK]
+        of_block, z = layout.take(block), scaled(read(images.original, block), normalize)
+        if task.pairing is None:
+            found = found + sums_of.cells_of(of_block, z, {})
+            continue
+        if means is not None:
+            found = found + sums_of.cross_cells(of_block, z, means, images.environments)
+            continue
+        views = {view.directory: scaled(read(view, partners[block]), normalize) for view in pairing.views}
+        shown: list[Floats] = [*views.values()]
+        if pairing.one_of:
+            shown = [sums_of.one_of(views, [images.ids[row] for row in block], task.split.seed)]
+        pairs = drawn[block], task.products
+        found = found + sums_of.paired_cells(of_block, z, shown, pairing.weights, pairing.name, *pairs)
+    return found

@@ -292,7 +292,7 @@ class Trial:
         """Key that is equal for trials that are fitted from the same moments."""
         spec, subject = self.spec, self.subject
         pairs = [pairing.name for pairing in subject.pairings_of(spec.intervention_set)]
-        asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products
+        asked = repr(subject.prompts_of(spec.projection)), spec.projection.uses_products, spec.protocol.open_class
         seen = subject.key, subject.view_draw, self.clusters
         images = *seen, subject.text_pairs or "", repr(spec.intervention_set)
         fold = -1 if spec.fold is None else spec.fold

@@ -21,11 +21,13 @@ from benchmark.commands.sweep import sweep_stage
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.splits import Split
+from benchmark.method.subspace import PROJECTIONS
 from benchmark.recipe.loading import parse_recipe
 from benchmark.store import embeddings as store
-from benchmark.store.moments import IMAGES
+from benchmark.store.moments import ROOT
 from benchmark.store.rows import row_file
-from benchmark.sweep.loading import MomentsSpec, cells_for, load, sum_subject
+from benchmark.sweep.loading import MomentsSpec, cells_for, load, tasks_of
+from benchmark.sweep.summing import sum_missing
 from tests.conftest import make_toy
 
 pytestmark = pytest.mark.usefixtures("local_ray")
@@ -70,8 +72,9 @@ def read_all(run: Run) -> Numbers:
     (intervention_set,) = run.recipe.intervention_sets()
     for subject in run.subjects:
         data, images = ray.get(list(load.remote(run.storage, subject, (SPLIT,))))
-        sum_subject(run.storage, subject, images, [MomentsSpec(intervention_set, SPLIT, "none")])
-        cells = cells_for(run.storage, subject, images, MomentsSpec(intervention_set, SPLIT, "none"))
+        wanted = MomentsSpec(intervention_set, SPLIT, "none", projection=PROJECTIONS.create("identity"))
+        sum_missing(run.storage, images, tasks_of(subject, wanted))
+        cells = cells_for(run.storage, subject, images, wanted)
         key = subject.backbone.seed
         numbers |= {f"{key} {name}": np.array(getattr(data, name)) for name in ("z", "label", "environment", "text")}
         for cell, moments in cells.moments.items():
@@ -112,8 +115,8 @@ class Place:
 
     def moments(self) -> tuple[Path, list[Path]]:
         """The moments of the first backbone's images, and of its kinds."""
-        files = sorted((self.root / self.original.directory.replace("embeddings", "moments")).rglob("*.safetensors"))
-        (images,) = [file for file in files if file.stem == IMAGES]
+        files = sorted((self.root / self.original.directory.replace("embeddings", ROOT)).rglob("*.safetensors"))
+        (images,) = [file for file in files if file.stem == "images"]
         return images, [file for file in files if file != images]
 
     def texts(self) -> list[Path]:
@@ -229,7 +232,7 @@ def test_what_is_damaged_is_named_and_made_again(
     run, lines = copied(clean, tiny_random, tmp_path / "store")
     place = Place(run)
     if "moments" not in names[0]:  # else they are there and nobody looks at the embeddings
-        shutil.rmtree(tmp_path / "store" / "moments")
+        shutil.rmtree(tmp_path / "store" / ROOT)
     files = [DAMAGES[name](place) for name in names]
     found = on_sound_embeddings(run, lambda: read_all(run))
     for file in files:

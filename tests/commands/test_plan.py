@@ -10,6 +10,7 @@ from benchmark.commands.planning.estimate import MACHINE, REFERENCE, STORE, Esti
 from benchmark.commands.planning.machines import is_named, public_figures, room_at, span
 from benchmark.common.storage.files import Storage
 from benchmark.store.costs import REPORT, Cost, as_json, on_this_machine, read, remember
+from benchmark.sweep import summing
 from tests.commands.conftest import Command
 from tests.conftest import REPOSITORY
 from tests.test_cli import write_recipe
@@ -45,8 +46,9 @@ def test_the_store_comes_before_the_machine_and_this_before_the_reference(
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_plan_is_about_as_long_as_the_run_that_went_before(
-    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], command: Command
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(summing, "MAX_SHARE", 1e9)
     recipe = write_recipe(tmp_path, toy_root, tiny_random, sweep=SMALL)
     before = command.json("plan", recipe)["estimate"]
     assert "embedding" not in before["stages"]
@@ -60,8 +62,10 @@ def test_a_plan_is_about_as_long_as_the_run_that_went_before(
     trials = sum(c.seconds for kind, c in measured.items() if kind[0] == "trial")
     assert after["core_hours"] * 3600 == pytest.approx(trials)
     assert "measured: 100% in this store" in command("plan", recipe).out
-    moments = sum(file.stat().st_size for file in (tmp_path / "store" / "moments").rglob("*.safetensors"))
+    moments = sum(file.stat().st_size for file in (tmp_path / "store" / "sums").rglob("*.safetensors"))
     assert moments == pytest.approx(command.json("plan", recipe)["moment_bytes"], rel=0.2)  # poor-plan-3
+    monkeypatch.setattr(summing, "MAX_SHARE", 0.1)  # of such small sets nothing is stored
+    assert command.json("plan", recipe)["moment_bytes"] == 0
 
 
 def test_calibration_measures_what_nobody_did_and_nothing_twice(

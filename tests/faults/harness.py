@@ -61,7 +61,7 @@ class Contents:
     def of(cls, storage: Storage) -> "Contents":
         """Read a store."""
         kinds = {
-            "embeddings": (".parquet", ".json"), "moments": (".safetensors",), "texts": (".parquet",),
+            "embeddings": (".parquet", ".json"), "sums": (".safetensors",), "texts": (".parquet",),
             "rows": (".parquet",), "tested": (".parquet",), "images": (".parquet",),
         }  # fmt: skip
         names = [name for root, ends in kinds.items() for end in ends for name in storage.files(root, end)]

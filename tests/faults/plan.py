@@ -16,7 +16,7 @@ POINTS_OF_OBJECTS = ("begin", "named")
 ACTS = ("kill", "kill", "kill", "term", "error", "full", "hang", "node", "silence")
 OF_READING = ("kill", "error", "hang", "node")
 LOSE_NODES = ("node", "silence")
-OF_WORKERS = ("embeddings", "moments", "rows", "tested", "texts")  # folders whose files workers write
+OF_WORKERS = ("embeddings", "sums", "rows", "tested", "texts")  # folders whose files workers write
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tests.faults.inject import Faults
 from tests.faults.plan import LOSE_NODES, Fault, plan_of
 
 FILES = {
-    "costs": 1, "images": 1, "embeddings": 12, "made": 1, "moments": 4, "rows": 4, "runs": 1, "tested": 4, "texts": 1,
+    "costs": 1, "images": 1, "embeddings": 12, "made": 1, "sums": 4, "rows": 4, "runs": 1, "tested": 4, "texts": 1,
 }  # fmt: skip
 GATE = 10  # seeds of .ci/run
 
@@ -30,7 +30,7 @@ def test_a_fault_happens_once_at_the_call_that_it_names(tmp_path: Path) -> None:
     one, other = Faults(plan), Faults(plan)  # of two processes, which count together
     for faults in (one, other):
         faults.meet("/store/rows/a.parquet", "begin")
-        faults.meet("/store/moments/a/b/c.safetensors", "begin")
+        faults.meet("/store/sums/a/b/c.safetensors", "begin")
         faults.meet("/store/rows/a.parquet", "written")
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as raised:
         one.meet("/store/rows/b.parquet", "begin")

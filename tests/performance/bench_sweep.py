@@ -5,7 +5,7 @@
 The demo's images and encoder (real weights), the original and one intervention; CLIP-ICM with the linear probe at five
 lambdas. Sweep and loop take turns, both with one trial at a time and one thread, so that the difference is Tune: start of
 its workers, scheduling, arrays through the object store. A sweep with a trial for each core, as it runs by default,
-stands beside them. Embeddings and moments are there before; every run writes rows to a store of its own.
+stands beside them. Embeddings are there before; every run writes rows to a store of its own.
 """
 
 import os
@@ -62,7 +62,8 @@ def plain_loop(storage: Storage, trials: Sequence[Trial]) -> None:
     data, images = ray.get(list(load.remote(storage, subject, splits)))
     for trial in trials:
         spec = trial.spec
-        cells = cells_for(storage, subject, images, MomentsSpec(spec.intervention_set, spec.split, spec.normalize))
+        of_trial = spec.intervention_set, spec.split, spec.normalize
+        cells = cells_for(storage, subject, images, MomentsSpec(*of_trial, projection=spec.projection, merged=True))
         evaluated = evaluate(trial, Inputs(data, cells))
         for tested in evaluated.tested:
             write_tested(storage, tested)
@@ -70,7 +71,7 @@ def plain_loop(storage: Storage, trials: Sequence[Trial]) -> None:
 
 
 def fresh(base: Path, place: Path) -> Storage:
-    """Return a store with the embeddings and moments of `base`, and no rows."""
+    """Return a store with the embeddings of `base`, and no rows."""
     for folder in (p for p in base.iterdir() if p.is_dir() and p.name != "rows"):
         (place / folder.name).symlink_to(folder)
     return Storage(str(place))
@@ -94,7 +95,7 @@ def main() -> None:
         storage = Storage(str(base))
         run = prepare(whole, storage, lambda _: None)
         embed_stage(run)
-        sweep_stage(run)  # sums the moments, warms caches
+        sweep_stage(run)  # warms caches
         trials = trials_of(whole, run.subjects)
         ways: dict[str, Callable[[Storage], None]] = {
             "plain loop": lambda place: plain_loop(place, trials),

@@ -227,9 +227,7 @@ def test_rows_of_an_earlier_version_are_shown_and_run_anew_with_the_reason(
     pq.write_table(old, store / "rows" / "an_old_id.parquet")
     said = json.loads(record.read_bytes())
     record.write_text(json.dumps({**{k: v for k, v in said.items() if k != "sha256"}, "trials": ["an_old_id"]}))
-    kept = {
-        f: f.stat().st_mtime_ns for f in store.rglob("*.*") if f.parts[len(store.parts)] in ("embeddings", "moments")
-    }
+    kept = {f: f.stat().st_mtime_ns for f in store.rglob("*.*") if f.parts[len(store.parts)] in ("embeddings", "sums")}
     assert len(kept) > 5
     assert main(["store", "verify", "--store", str(store)]) == 0
     assert main(["report", *where]) == 0

@@ -95,6 +95,8 @@ def answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str]
         read = str(rows.read_rows(storage, ["trial"]).to_dict("records"))
         read += str([t and t.to_pylist() for t in [tested.read_images(storage, "c" * 32)]])
         held = tested.read_tested(storage, [str(HASH)])
+        for name in storage.files(moments.ROOT, ".safetensors"):
+            read += str(moments.unpacked(storage, name, "a/cross/b").moments)
         read += str([(name, of.position.tolist(), of.label.tolist()) for name, of in held.items()])
     except IcmBenchError as error:
         read = f"refused: {error}"
@@ -104,7 +106,7 @@ def answers(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str]
 def test_every_kind_of_file_is_there(whole: Path) -> None:
     roots = {file.split("/")[0] for file in files_of(whole)}
     assert roots == {
-        "embeddings", "moments", "texts", "clusters", "images", "imported", "made", "costs", "rows", "index", "tested",
+        "embeddings", "sums", "texts", "clusters", "images", "imported", "made", "costs", "rows", "index", "tested",
         "failed", "runs",
     }  # fmt: skip
     assert main(["store", "verify", "--store", str(whole)]) == 0

@@ -17,7 +17,7 @@ from benchmark.store.sealed import sealed_parquet
 from tests.conftest import Swept
 
 KINDS = {
-    "embeddings/*/part-*.parquet", "embeddings/*/rejected-*.json", "moments/*/*/images.safetensors", "texts/*.parquet",
+    "embeddings/*/part-*.parquet", "embeddings/*/rejected-*.json", "sums/*/*/images.safetensors", "texts/*.parquet",
     "rows/*.parquet", "tested/*.parquet", "runs/*/*.json", "runs/*/*/*.json", "made/*.parquet", "costs/*.json",
     "images/*.parquet",
 }  # fmt: skip
@@ -54,7 +54,7 @@ def test_every_kind_of_file_is_tried(store: Path) -> None:
     found = {re.sub(r"(part-|rejected-|made/|costs/)[\w*-]+", r"\1*", name) for name in found}
     not_read_back = {"embeddings/*/about.json", "embeddings/*/speed.json"}
     others = {name for name in found if not name.startswith("reports/")} - not_read_back
-    assert others <= KINDS | {"moments/*/*/*.safetensors"}
+    assert others <= KINDS | {"sums/*/*/*.safetensors"}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -104,7 +104,7 @@ def test_what_others_left_is_named_and_left_alone(store: Path, capsys: pytest.Ca
     folder = sorted(store.glob("embeddings/*"))[0]
     foreign = [
         store / ".DS_Store", folder / "README.txt", store / "embeddings" / "notes.json", store / "rows" / "a copy.parquet",
-        folder / "rejected-.json", folder / "part-x.parquet", store / "moments" / "._x.safetensors",
+        folder / "rejected-.json", folder / "part-x.parquet", store / "sums" / "._x.safetensors",
     ]  # fmt: skip
     for file in foreign:
         file.write_bytes(b"{ not ours")

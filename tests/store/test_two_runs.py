@@ -10,7 +10,7 @@ import pytest
 from benchmark.cli import main
 from tests.conftest import Fork, make_toy
 
-KEPT = ("embeddings", "moments", "texts", "rows", "tested", "images", "runs", "out")
+KEPT = ("embeddings", "texts", "rows", "tested", "images", "runs", "out")
 
 
 def contents(folder: Path, out: Path) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.store import embeddings as store
 from benchmark.store.embeddings import Decoding
-from benchmark.sweep.loading import MomentsSpec, cells_for, load, sum_subject
+from benchmark.sweep.loading import MomentsSpec, cells_for, load
 from benchmark.sweep.search import Study, studies_of
 from benchmark.sweep.subject import Subject
 from benchmark.sweep.trials import Trial, trials_of
@@ -150,7 +150,6 @@ def test_each_draw_is_embedded_and_its_moments_are_those_of_its_views(
     sums = []
     for draw in (0, 1):
         of_draw = subject.at_draw(draw)
-        sum_subject(run.storage, of_draw, images, [MomentsSpec(intervention_set, split, "none")])
         cells = cells_for(run.storage, of_draw, images, MomentsSpec(intervention_set, split, "none"))
         (view,) = [v for v in subject.views if v.label == "color_jitter" and v.seed == 5 + draw]
         d = (data.z.astype(np.float64) - store.read(run.storage, view, ids))[inside]

@@ -1,6 +1,7 @@
 """Placebos in a sweep: counts, what is embedded for them (nothing), and where their C_d comes from."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from benchmark.method.evaluation.splits import IN, Split
 from benchmark.recipe.loading import parse_recipe
 from benchmark.store import embeddings as store
 from benchmark.store.rows import read_rows
-from benchmark.sweep.loading import MomentsSpec, cells_for, lent_c_d, load, sum_subject
+from benchmark.sweep.loading import MomentsSpec, cells_for, lent_c_d, load
+from benchmark.sweep.summing import stored
 from benchmark.sweep.trials import Trial, trials_of
 from tests.conftest import make_toy
 
@@ -111,8 +113,8 @@ def test_what_is_borrowed_is_c_d_of_all_images_of_the_other_set_and_part_of_the_
     split, chosen = Split(0), trial.spec.intervention_set
     assert chosen is not None
     _, images = ray.get(list(load.remote(run.storage, trial.lender, (split,))))
-    sum_subject(run.storage, trial.lender, images, [MomentsSpec(chosen, split, "none")])
-    lent = lent_c_d(run.storage, trial.lender, images, MomentsSpec(chosen, split, "none"))
+    read = partial(stored, run.storage, images)
+    lent = lent_c_d(run.storage, trial.lender, images, MomentsSpec(chosen, split, "none", merged=True), read)
     z, grey, inverted = views_of(run, 1, ("original", "grayscale", "invert"))
     expected = ((z - grey).T @ (z - grey) + (z - inverted).T @ (z - inverted)) / 2 / len(z)
     np.testing.assert_allclose(lent, expected, atol=1e-9)
@@ -127,7 +129,6 @@ def test_shuffled_moments_are_of_views_of_other_images_of_the_environment_and_si
     subject, chosen = trial.subject, trial.spec.intervention_set
     assert chosen is not None
     data, images = ray.get(list(load.remote(run.storage, subject, (split,))))
-    sum_subject(run.storage, subject, images, [MomentsSpec(chosen, split, "none")])
     sources = cells_for(run.storage, subject, images, MomentsSpec(chosen, split, "none")).sources({0: "env0"}, None)
     z, grey, inverted = views_of(run, 0, ("original", "grayscale", "invert"))
     inside = (data.side[split] == IN) & (data.environment == 0)

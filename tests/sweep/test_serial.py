@@ -1,7 +1,6 @@
 """Trials in this process give the files that they give on Ray, byte by byte."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ from benchmark.commands.interchange.read_embeddings import ImportOptions
 from benchmark.commands.preparing.imported_sets import imported_subject, manifests_of
 from benchmark.commands.run import run
 from benchmark.common.storage.files import Storage
-from benchmark.method.evaluation.splits import Split
 from benchmark.recipe.loading import parse_recipe
-from benchmark.sweep import serial, summing
+from benchmark.sweep import summing
 from benchmark.sweep.serial import sweep_here
 from benchmark.sweep.trials import trials_of
 
@@ -50,13 +48,15 @@ def arrays(images: int, seed: int = 0) -> tuple[Any, ...]:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    kept = ("rows", "tested", "moments")
+    kept = ("rows", "tested")
     return {str(f.relative_to(store)): f.read_bytes() for name in kept for f in (store / name).rglob("*.*")}
 
 
 @pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("share", [0.0, 1e9])  # Ray's workers sum, or read the store
 @pytest.mark.parametrize("name", SWEEPS)
-def test_the_files_equal_those_of_ray(name: str, tmp_path: Path) -> None:
+def test_the_files_equal_those_of_ray(name: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summing, "MAX_SHARE", share)
     read = in_memory._read(*arrays(90), None, None)
     stores = [tmp_path / "here", tmp_path / "ray"]
     for store in stores:
@@ -70,15 +70,5 @@ def test_the_files_equal_those_of_ray(name: str, tmp_path: Path) -> None:
     here, there = map(contents, stores)
     assert len(here) > len(trials) > 5
     assert here.keys() == there.keys()
+    assert any((stores[1] / "sums").rglob("*.safetensors")) == bool(share)
     assert [file for file in here if here[file] != there[file]] == []
-
-
-def test_the_ranges_of_images_are_those_of_rays_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    split = Split(0, folds=5)
-    images: Any = SimpleNamespace(ids=range(9000), layouts={split: None}, environments="abc", dim=8)
-    for cores in (1, 2, 3, 64):
-        monkeypatch.setattr(serial, "cores", lambda cores=cores: cores)
-        monkeypatch.setattr("benchmark.common.ray.cluster.cpu_nodes", lambda cores=cores: (1, cores))
-        ranges = serial._ranges(images)
-        assert len(ranges) == summing._workers(images) == min(cores, 3)
-        np.testing.assert_array_equal(np.concatenate(ranges), np.arange(9000))

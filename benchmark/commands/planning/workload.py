@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
@@ -19,17 +19,18 @@ from benchmark.method.arrays import scale_of
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.subspace.moments import CROSS
 from benchmark.recipe.recipe import Recipe
-from benchmark.sweep.summing import bytes_of_sums
+from benchmark.recipe.sets import TEXT
+from benchmark.store.embeddings import FLOAT_BYTES
+from benchmark.sweep.summing import Pairing, SumTask, distinct, fitting, room_of
 from benchmark.sweep.trials import TrialSpec, unfolded
 from benchmark.sweep.work import Size
 
 # Measured upper bounds on the memory of a trial (docs/limits.md has one). The first is for the process. The second is
-# for each number of the embeddings, of which shared, fitted and solved copies are held. The third is for each entry of
-# the D x D moments of a view in an environment (four matrices, and sums of them). The last is for each class of each
-# test image (scores at two selected points, probabilities at one).
-GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_MOMENTS, BYTES_OF_SCORES = 1.0, 12.0, 8 * 4 * 1.5, 3 * 8.0
+# for each number of the embeddings, of which shared, fitted and solved copies are held. The third is for each byte that
+# the trial's sums would take in the store (both triangles, and sums of them). The last is for each class of each test
+# image (scores at two selected points, probabilities at one).
+GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_SUMS, BYTES_OF_SCORES = 1.0, 12.0, 2 * 1.5, 3 * 8.0
 BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
-FLOAT_BYTES = {"float16": 2, "bfloat16": 2}  # bytes of a stored number; 4 for every other precision
 Kinds = tuple[str, ...] | None  # kinds of imported pairs, see `Subject.kinds`; None: all kinds of the recipe
 
 
@@ -121,6 +122,19 @@ def planned_trials(recipe: Recipe, sets: Sequence[PlannedSet], towers: Sequence[
                 yield PlannedTrial(one.name, spec, Size(images, one.classes, dim), points, trials, rows)
 
 
+def _tasks(spec: TrialSpec) -> list[SumTask]:
+    """Return the sums of a trial; its pairings have no views, as only their number counts."""
+    images, chosen = SumTask(spec.split, scale_of(spec.normalize), spec.protocol.open_class), spec.intervention_set
+    if chosen is None:
+        return [images]
+    views = not chosen.kinds or not {TEXT, CROSS}.issuperset(chosen.kinds)
+    names = [repr((chosen.kinds, chosen.weights, chosen.pairing, chosen.pairs_in_words))] if views else []
+    names += map(repr, chosen.drawn()) if chosen.placebo == "shuffled" else []
+    products = spec.projection.uses_products
+    tasks = [images, *(replace(images, pairing=Pairing(name), products=products) for name in names)]
+    return [*tasks, replace(images, pairing=Pairing(CROSS))] if CROSS in chosen.kinds else tasks
+
+
 class Workload:
     """The data sets, backbones and trials of a recipe; it is assumed that nothing is in the store yet."""
 
@@ -138,18 +152,21 @@ class Workload:
         dim, most = max(self.towers).dim, 0.0
         for one in self.sets:
             embeddings = BYTES_OF_EMBEDDINGS * one.images * dim
-            moments = BYTES_OF_MOMENTS * max(one.environments, one.clusters + 1) * one.views * dim**2
+            counts = max(one.environments, one.clusters + 1), one.classes, dim
+            of_trials = (_tasks(trial.spec) for trial in self.trials if trial.dataset == one.name)
+            moments = BYTES_OF_SUMS * max((sum(t.size(*counts) for t in tasks) for tasks in of_trials), default=0)
             scores = BYTES_OF_SCORES * max(one.by_environment.values()) * one.classes
             most = max(most, embeddings + moments + scores)
         return GIB_OF_PROCESS + most / 2**30
 
     def counts(self) -> dict[str, int]:
         """Return maximum numbers of trials, rows, embeddings of a search, and bytes; the keys are fields of `Plan`."""
-        recipe, summed = self.recipe, set()
+        recipe, summed = self.recipe, dict[tuple[str, str | None], list[SumTask]]()
         count = Counter(trials=0, rows=0, searched_passes=0, store_bytes=0, moment_bytes=0, prediction_bytes=0)
         of_set, by_label = {one.name: one for one in self.sets}, recipe.interventions.by_label()
         for name, spec, size, points, trials, rows in self.trials:
-            summed.add((name, spec.split, scale_of(spec.normalize)))
+            clustered = spec.held_out if of_set[name].clusters else None  # then each holdout has its own environments
+            summed.setdefault((name, clustered), []).extend(_tasks(spec))
             predictions = points * spec.prediction_count(size.images)
             # Every point may add a view for each kind with searched strengths; seeds share views.
             searched = {parameter.rpartition(".")[0] for parameter in spec.space} - {""}
@@ -157,13 +174,15 @@ class Workload:
             count.update(trials=trials, rows=rows, searched_passes=of_set[name].images * views)
             count["prediction_bytes"] += predictions * BYTES_OF_PREDICTION
         count["searched_passes"] //= len(recipe.sweep.seeds)
-        crossed = any(CROSS in chosen.kinds for chosen in recipe.intervention_sets())
-        for (name, split, _), tower in product(summed, self.towers):
-            one = of_set[name]
-            cells = max(one.environments, one.clusters + 1), one.views - 1 + crossed
-            count["moment_bytes"] += bytes_of_sums(split.folds or 2, *cells, tower.dim)
+        tasks = {key: distinct(of_key) for key, of_key in summed.items()}
         for backbone, tower in zip(recipe.backbones, self.towers, strict=True):
             count["store_bytes"] += self.passes * tower.dim * FLOAT_BYTES.get(backbone.precision, 4)
+            for one in self.sets:
+                sized = max(one.environments, one.clusters + 1), one.classes, tower.dim
+                of_one = (task for key, every in tasks.items() if key[0] == one.name for task in every)
+                sizes = [task.size(*sized) for task in of_one if task.may_be_stored]
+                room = room_of(one.images * one.views * tower.dim, backbone.precision)
+                count["moment_bytes"] += sum(sizes[: fitting(sizes, room)])
         return count
 
     def fits(self) -> dict[str, tuple[int, int, int]]:

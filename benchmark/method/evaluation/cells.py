@@ -15,7 +15,7 @@ from benchmark.method.arrays import Array, Floats, Ints, Mask
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
-from benchmark.method.subspace.moments import TOGETHER, Budget, CacheId, Differences, Moments, SourceMoments, cross_kind
+from benchmark.method.subspace.moments import Budget, CacheId, Differences, Moments, SourceMoments, cross_kind
 
 BIN = 4096  # number of images in a bin of a cell, within which partners are drawn
 Half = Literal["base", "new"]
@@ -53,7 +53,7 @@ class Cells:
     # kind -> half of the classes -> differences that belong to no environment (text pairs)
     shared: Mapping[str, Mapping[Half, Differences]] = field(default_factory=dict)
     prompts: PromptEmbeddings | None = None  # prompts of the projection; None (default): none
-    # kind -> its weight in the merged kind `TOGETHER`, see `weighted`. Empty by default
+    # kind -> its weight in the kind `TOGETHER`, in which several kinds were summed. Empty by default
     together: Mapping[str, float] = field(default_factory=dict)
     _sums: dict[tuple[int, frozenset[int], tuple[Half, ...]], Moments] = field(
         default_factory=dict, repr=False, compare=False
@@ -80,31 +80,6 @@ class Cells:
                 cell = (environment, home[side], half)
                 moments[cell] = moments[cell] + theirs if cell in moments else theirs
         return Cells(moments, self.shared, self.prompts)
-
-    def weighted(self, weights: Mapping[str, float] | None) -> "Cells":
-        """Return moments in which several kinds of an intervention set are merged into one weighted kind.
-
-        The largest group of kinds that have the same number of pairs in every cell is merged. C_d is linear in their
-        sums, so it does not change. Text pairs and pairs across environments stay separate. `weights`: kind of
-        intervention -> weight in C_d; None: there is no intervention set.
-        """
-        every = [m.differences for m in self.moments.values()]
-        by_counts: dict[tuple[int, ...], dict[str, float]] = {}
-        for kind, weight in (weights or {}).items():
-            counts = tuple(differences[kind].n if kind in differences else 0 for differences in every)
-            if weight > 0 and any(counts) and kind not in self.shared:
-                by_counts.setdefault(counts, {})[kind] = weight
-        alike = max(by_counts.values(), key=len, default={})
-        if len(alike) < 2:
-            return self
-
-        def added_up(moments: Moments) -> Moments:
-            kinds = [moments.differences[kind] for kind in alike if kind in moments.differences]
-            rest = {kind: d for kind, d in moments.differences.items() if kind not in alike}
-            together = {TOGETHER: Differences.mean(kinds, [*alike.values()])} if len(kinds) == len(alike) else {}
-            return replace(moments, differences={**together, **rest})
-
-        return Cells({c: added_up(m) for c, m in self.moments.items()}, self.shared, self.prompts, alike)
 
     def sources(
         self,
@@ -151,17 +126,16 @@ class Cells:
         return self._sums[key]
 
 
-def cells_of(layout: Layout, z: Floats, views: Mapping[str, Floats], paired: Mapping[str, Mask] | None = None) -> Cells:
+def cells_of(layout: Layout, z: Floats, views: Mapping[str, Floats]) -> Cells:
     """Return the moments of the images of `layout`.
 
     `z` and `views` (kind -> embeddings of the intervened images) have shape (n, D) and the scale that the projection
-    uses. `paired`: kind -> mask of images that are paired with their view; default: all images.
+    uses.
     """
     cells = {}
     for cell, rows in layout.parts():
-        of = {kind: rows[paired[kind][rows]] if paired and kind in paired else rows for kind in views}
-        differences = {kind: Differences.of_pairs(z[of[kind]], view[of[kind]]) for kind, view in views.items()}
-        cells[cell] = replace(Moments.of(z[rows], None, layout.label[rows], layout.classes), differences=differences)
+        shown = {kind: view[rows] for kind, view in views.items()}
+        cells[cell] = Moments.of(z[rows], shown, layout.label[rows], layout.classes)
     return Cells(cells)
 
 
@@ -258,14 +232,33 @@ def partners(layout: Layout, seed: int, draw: int) -> Ints:
     return partner
 
 
-def shuffled_cells(layout: Layout, z: Floats, views: Sequence[Floats], weights: Sequence[float], kind: str) -> Cells:
-    """Return the differences between images and views of their partners, as a weighted mean over kinds.
+def paired_cells(
+    layout: Layout,
+    z: Floats,
+    views: Sequence[Floats],
+    weights: Sequence[float],
+    kind: str,
+    drawn: Mask | None = None,
+    products: bool = False,
+) -> Cells:
+    """Return the differences between images and views, weighed to one kind before they are summed.
 
-    `views`: for each kind, embeddings of the intervened partners, scaled as z. `layout` may describe a part of the data
-    set, since cells of several parts can be added. `kind`: name of the differences in the moments.
+    `layout` may describe a part of the data set, since cells of several parts can be added.
+
+    Args:
+        layout: the cell of each image.
+        z: embeddings of the images, shape (n, D).
+        views: embeddings of the views of each image, or of its partner, scaled as z; one array for each kind.
+        weights: weights of the views; empty for a single view.
+        kind: name of the differences in the moments.
+        drawn: mask of the images that are paired, shape (n,). Default: all.
+        products: whether z z^do^T is summed too. Default false.
     """
     cells: dict[Cell, Moments] = {}
     for cell, rows in layout.parts():
-        parts = [Differences.of(np.asarray(z[rows], dtype=np.float64) - view[rows]) for view in views]
-        cells[cell] = Moments.nothing(layout.classes, z.shape[1], {kind: Differences.mean(parts, weights)})
+        here = rows if drawn is None else rows[drawn[rows]]
+        pairs = [(np.asarray(z[here], dtype=np.float64), view[here]) for view in views]
+        parts = [Differences.of_pairs(*pair) if products else Differences.of(np.subtract(*pair)) for pair in pairs]
+        one = Differences.mean(parts, weights or [1.0])
+        cells[cell] = Moments.nothing(layout.classes, z.shape[1], {kind: one})
     return Cells(cells)

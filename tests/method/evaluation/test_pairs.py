@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmark.method.evaluation.cells import Layout, cells_of, drawn_pairs
+from benchmark.method.evaluation.cells import Layout, cells_of, drawn_pairs, paired_cells
 
 
 def layout(n: int, seed: int = 0) -> Layout:
@@ -46,7 +46,7 @@ def test_sums_are_over_the_views_of_the_drawn_images_and_of_all_images_themselve
     rng, of = np.random.default_rng(1), layout(200)
     z, view, other = rng.standard_normal((3, 200, 4))
     drawn = drawn_pairs(of, 0.3, 0)
-    cells = cells_of(of, z, {"some": view, "all": other}, {"some": drawn})
+    cells = cells_of(of, z, {"all": other}) + paired_cells(of, z, [view], [], "some", drawn)
     for cell, rows in of.parts():
         moments, kept = cells.moments[cell], rows[drawn[rows]]
         np.testing.assert_allclose(moments.outer, z[rows].T @ z[rows])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmark.method.evaluation import cells
-from benchmark.method.evaluation.cells import Layout, partners, shuffled_cells
+from benchmark.method.evaluation.cells import Layout, paired_cells, partners
 
 
 def layout(n: int, seed: int = 0) -> Layout:
@@ -48,9 +48,9 @@ def test_sums_over_pairs_are_those_of_every_kind_by_weight_and_parts_add_up() ->
     z, first, second = rng.standard_normal((3, 200, 4))
     partner = partners(of, 0, 1)
     views = [first[partner], second[partner]]
-    whole = shuffled_cells(of, z, views, (1.0, 3.0), "s")
+    whole = paired_cells(of, z, views, (1.0, 3.0), "s")
     rows = np.arange(80), np.arange(80, 200)
-    parts = [shuffled_cells(of.take(r), z[r], [view[r] for view in views], (1.0, 3.0), "s") for r in rows]
+    parts = [paired_cells(of.take(r), z[r], [view[r] for view in views], (1.0, 3.0), "s") for r in rows]
     together = parts[0] + parts[1]
     for cell, members in of.parts():
         a, b = (z[members] - view[partner[members]] for view in (first, second))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmark.method.arrays import Array, scaled
-from benchmark.method.evaluation.cells import cells_of, partners, shuffled_cells
+from benchmark.method.evaluation.cells import cells_of, paired_cells, partners
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
 from benchmark.method.evaluation.protocols import PROTOCOLS
@@ -31,7 +31,7 @@ def fits_of(data: Embedded, views: Views, placebo: Any, folds: int, projection: 
     z, view = (scaled(a, NORMALIZE) for a in (data.z, views["view"]))
     layout = data.layout(split)
     partner = partners(layout, 0, 1)
-    cells = cells_of(layout, z, {"view": view}) + shuffled_cells(layout, z, [view[partner]], (1.0,), "s")
+    cells = cells_of(layout, z, {"view": view}) + paired_cells(layout, z, [view[partner]], (1.0,), "s")
     made = next(s for s in PROJECTIONS.create(projection).settings if s.takes_placebo).at(lambda_=2.0)
 
     def fit(sources: SourceMoments) -> Basis:

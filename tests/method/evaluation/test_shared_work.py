@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmark.method.arrays import Array
-from benchmark.method.evaluation.cells import Cells, Layout, cells_of
+from benchmark.method.evaluation.cells import Cells, Layout, cells_of, paired_cells
 from benchmark.method.subspace import PROJECTIONS, Basis, Projection, moments
-from benchmark.method.subspace.moments import Placebo
+from benchmark.method.subspace.moments import TOGETHER, Placebo
 from benchmark.method.subspace.placebos import Rotated
 
 D, CLASSES, NAMES, SIDES, LAMBDAS = 6, 3, {0: "art", 1: "cartoon", 2: "photo"}, range(3), (0.0, 0.3, 2.0)
@@ -19,11 +20,15 @@ WEIGHTS = {"blur": 1.0, "grey": 2.0}
 CANDIDATES = ["interventions", "environments", "both"]
 
 
-def cells(kinds: Collection[str] = tuple(WEIGHTS)) -> Cells:
+def cells(kinds: Collection[str] = tuple(WEIGHTS), together: Mapping[str, float] | None = None) -> Cells:
     rng, n = np.random.default_rng(4), 180
     layout = Layout(np.arange(n) % 3, rng.integers(CLASSES, size=n), np.arange(n) // 3 % 3, CLASSES, 2)
     z = rng.standard_normal((n, D)) * np.arange(1, D + 1) + layout.environment[:, None]
-    return cells_of(layout, z, {kind: z + len(kind) * rng.standard_normal((n, D)) for kind in kinds})
+    views = {kind: z + len(kind) * rng.standard_normal((n, D)) for kind in kinds}
+    if not together:
+        return cells_of(layout, z, views)
+    one = paired_cells(layout, z, [*views.values()], [together[kind] for kind in kinds], TOGETHER)
+    return replace(cells_of(layout, z, {}) + one, together=together)
 
 
 def asked() -> list[tuple[dict[int, str], frozenset[int]]]:
@@ -88,12 +93,12 @@ def test_the_draws_of_a_placebo_are_not_kept_but_what_does_not_depend_on_them_is
 
 def test_another_intervention_set_of_the_same_images_shares_what_is_made_of_these(decompositions: list[bytes]) -> None:
     truncation, others = PROJECTIONS.create("icm").at(lambda_=2.0), {"invert": 1.0, "solarize": 2.0}
-    first, second = cells().weighted(WEIGHTS), cells([*others]).weighted(others)
+    first, second = cells(WEIGHTS, WEIGHTS), cells(others, others)
     alone = [basis for p in (PROJECTIONS.create("pca"), truncation) for basis in fitted(second, p, None, others)]
     for projection in (PROJECTIONS.create("pca"), truncation):
         fitted(first, projection)
     decompositions.clear()
-    second = cells([*others]).weighted(others).after(first)
+    second = cells(others, others).after(first)
     again = [basis for p in (PROJECTIONS.create("pca"), truncation) for basis in fitted(second, p, None, others)]
     assert len(decompositions) == len(asked())  # C_z - lambda C_d belongs to its set
     for one, other in zip(alone, again, strict=True):
