@@ -286,8 +286,9 @@ def numbers_of(ours: Answered, plain: Answered | None = None) -> list[Number]:
             for held_out in ("", *alone):
                 if estimate := ours.estimate(minus, held_out or None, metric):
                     images = np.concatenate([ours[key].tested.position for key in ours if held_out in ("", key[0])])
-                    about: dict[str, Any] = {"metric": name, "gain": minus is not None, "held_out": held_out}
-                    found.append(Number(**vars(estimate.interval), **about, images=len(np.unique(images))))
+                    about = {"metric": name, "gain": minus is not None, "held_out": held_out}
+                    counted = {**vars(estimate.interval), **about, "images": len(np.unique(images))}
+                    found.append(_NUMBER.validate_python(counted))  # the same types as of a record that is read
     return found
 
 
