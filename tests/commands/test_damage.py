@@ -73,7 +73,7 @@ def read_all(run: Run) -> Numbers:
     for subject in run.subjects:
         data, images = ray.get(list(load.remote(run.storage, subject, (SPLIT,))))
         wanted = MomentsSpec(intervention_set, SPLIT, "none", projection=PROJECTIONS.create("identity"))
-        sum_missing(run.storage, images, tasks_of(subject, wanted))
+        sum_missing(run.storage, images, [task for task in tasks_of(subject, wanted) if task.may_be_stored])
         cells = cells_for(run.storage, subject, images, wanted)
         key = subject.backbone.seed
         numbers |= {f"{key} {name}": np.array(getattr(data, name)) for name in ("z", "label", "environment", "text")}

@@ -8,6 +8,8 @@ the store are real, and all of it shares this machine's cores, so the largest po
 Workers are forks (`tests/forks.py`): the imports of dozens of them, on two cores, are no part of a cluster's time.
 
 A rate is that of the chunks which come while all encoders work, for so many seconds; then the run is interrupted.
+
+With `--whole` one encoder that returns at once embeds all images, at one view and a width of 64, to the last row.
 """
 
 import io
@@ -18,18 +20,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import ray
+from numpy.typing import NDArray
 from PIL import Image
 from ray._private.internal_api import memory_summary
 
 from benchmark.backbones.spec import BackboneSpec
+from benchmark.common.ray.cluster import connected
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.manifest import Manifest, read_manifest
 from benchmark.datasets.readers.base import Batch
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.embedding.batching import Part
+from benchmark.embedding.chunks import DecodedChunk
 from benchmark.embedding.pipeline import EmbedJob, embed
 from benchmark.recipe.specs import RunSpec
 from benchmark.store import embeddings as store
@@ -108,12 +115,36 @@ def rate(manifest: Manifest, actors: int, seconds: float, window: float) -> tupl
     return found, "Spilled" in spilled
 
 
+def whole(manifest: Manifest) -> dict[str, float]:
+    """Embed all images by an encoder that returns at once; print and return images/s and the driver's memory."""
+
+    class Wide(stand_in(1e-9)):  # type: ignore[misc]
+        dim = 64
+
+        def stage(self, chunk: DecodedChunk) -> NDArray[np.float32]:
+            return np.repeat(super().stage(chunk), self.dim // FACTS.dim, axis=1)
+
+    facts = replace(FACTS, dim=Wide.dim)
+    with tempfile.TemporaryDirectory() as place, connected():
+        spec = BackboneSpec(name="stand-in", pretrained="random")
+        began = time.time()
+        report = embed(EmbedJob(Storage(place), manifest, spec, facts, views(manifest, 1)), RunSpec(), Wide)
+        seconds = time.time() - began
+    assert report.embedded == manifest.table.num_rows
+    figures = {"whole_rate": report.embedded / seconds}
+    figures["whole_driver_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+    rate, memory = figures.values()
+    print(f"{report.embedded} rows of width 64 in {seconds:.0f} s: {rate:.0f} images/s, driver {memory:.2f} GiB")
+    return figures
+
+
 def main() -> None:
     """Print the table."""
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 16, 32, 64])
     parser.add_argument("--seconds", type=float, default=3.0, help="that an encoder sleeps for a chunk")
+    parser.add_argument("--whole", action="store_true", help="embed all images, and take no rates")
     parser.add_argument("--window", type=float, default=60.0, help="seconds over which a rate is taken")
     args = parser.parse_args()
     figures: dict[str, float] = {}
@@ -123,6 +154,12 @@ def main() -> None:
         (root := Path(folder) / str(args.images)).mkdir()
         layout = "tests.performance.bench_scale:OneImageReader"
         manifest = read_manifest(DatasetSpec(name="made_up", root=str(root), layout=layout))
+        if args.whole:
+            print(
+                f"SIMULATED: {args.images} images that are MADE UP, an encoder that returns at once, {os.cpu_count()} cores"
+            )
+            keep(args.json, whole(manifest))
+            return
         size = store.chunk_size(args.images)
         encoders = f"encoders that sleep {args.seconds} s for each chunk of {size}, on {os.cpu_count()} cores"
         print(f"SIMULATED: {args.images} images that are MADE UP, and {encoders}")
