@@ -75,7 +75,7 @@ def test_what_is_lent_are_the_stored_views_of_the_set_in_the_order_of_the_images
     trial = trials_by(run, "identity")["mean_of_views"]
     kinds = trial.subject.drawn_from(trial.spec.intervention_set)
     _, images = ray.get(list(load.remote(run.storage, trial.subject, (Split(0),))))
-    arrays = {v.directory: ray.get(load_view.remote(run.storage, v, images)) for views in kinds for v in views}
+    arrays = {v.directory: ray.get(load_view.remote(run.storage, v, images)[0]) for views in kinds for v in views}
     assert len(arrays) == 2  # and nothing of the third kind
     lent = lent_views(kinds, arrays, images, seed=7)
     assert [view.dtype for view in lent] == [np.float32] * len(lent)
