@@ -1,8 +1,8 @@
 """Checks of published records: pure functions of records, which return the first problem of each in one sentence.
 
-A record is made again from its details and its answers, and compared with what it states. So a check finds every
-record that contradicts itself or the records beside it. It cannot find one that is forged consistently: only running
-its recipe again can, with `icm-bench reproduce`.
+Every record is rebuilt from its details and its answers, and compared with the file. So a check finds records that
+contradict themselves or other records of the folder. It does not find a record that is forged consistently: this takes
+`icm-bench reproduce`, which runs the recipe.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -27,8 +27,8 @@ from benchmark.sweep.work import Size
 
 # Measured upper bounds on the memory of a trial (docs/limits.md has one). The first is for the process. The second is
 # for each number of the embeddings, of which shared, fitted and solved copies are held. The third is for each byte that
-# the trial's sums would take in the store (both triangles, and sums of them). The last is for each class of each test
-# image (scores at two selected points, probabilities at one).
+# the trial's sums would take in the store (both triangles, and sums of them); it is derived, not measured. The last is
+# for each class of each test image (scores at two selected points, probabilities at one).
 GIB_OF_PROCESS, BYTES_OF_EMBEDDINGS, BYTES_OF_SUMS, BYTES_OF_SCORES = 1.0, 12.0, 2 * 1.5, 3 * 8.0
 BYTES_OF_PREDICTION = 6  # class and margin, see `benchmark.store.rows`
 Kinds = tuple[str, ...] | None  # kinds of imported pairs, see `Subject.kinds`; None: all kinds of the recipe
