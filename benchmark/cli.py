@@ -262,10 +262,14 @@ def _plan(args: argparse.Namespace) -> None:
     from benchmark.commands.planning.plan import plan
     from benchmark.commands.stores import open_store
 
-    named = {name: getattr(args, name) for name in ("gpu", "gpus", "price")}
+    named = {name: getattr(args, name) for name in ("gpu", "gpus", "price", "currency")}
     given = {name: value for name, value in named.items() if value is not None}
     offer = Offer(**given) if given else None
-    planned = plan(recipe, open_store(recipe), args.calibrate, offer=offer, address=args.address)
+    if args.measure:
+        from benchmark.commands.planning.measuring import measure
+
+        measure(recipe)
+    planned = plan(recipe, open_store(recipe), offer=offer, address=args.address)
     _show(args, planned, planned.text())
 
 

@@ -104,13 +104,14 @@ def _stages(command: _Command) -> None:
         if name in ("run", "sweep"):
             _add_report_options(add)
         if name == "plan":
-            about = "first measure speeds that are unknown on this machine; about 20 s, and the time to load backbones"
-            _flag(add, "--calibrate", about)
-            # The next three are fields of `Offer` in commands/planning/machines.py; `_plan` in cli.py lists them too.
+            about = "first run a part of each stage here, about a minute for each backbone, and plan with its speeds"
+            _flag(add, "--measure", about)
+            # The next four are fields of `Offer` in commands/planning/machines.py; `_plan` in cli.py lists them too.
             add("--gpu", metavar="KIND", help="estimate hours for embedding on this GPU, such as l4 or 'RTX 4090'")
             add("--gpus", type=_COUNT, metavar="N", help="number of these GPUs; default: 1")
             about = "price per hour of a machine with one GPU: estimate the total cost"
             add("--price", type=_PRICE, metavar="AMOUNT", help=about)
+            add("--currency", metavar="NAME", help="currency of --price, such as EUR; it is only printed")
             add("--address", metavar="URL", help="dashboard of a cluster: check that the run fits its nodes")
 
 

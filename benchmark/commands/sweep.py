@@ -1,6 +1,6 @@
 """`icm-bench sweep`: fits and evaluates all settings on stored embeddings; a search runs in rounds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmark.commands.embed import embed_views, on_sound_embeddings
 from benchmark.commands.preparing.checks import left_out
@@ -16,27 +16,31 @@ from benchmark.store.tested import write_images
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.search import Search, Study, rounds_of, studies_of, trial_count
 from benchmark.sweep.subject import list_of
-from benchmark.sweep.trials import trials_of
+from benchmark.sweep.trials import Trial, trials_of
 from benchmark.sweep.tune import sweep
 
 VIEWS_AT_ONCE = 32  # number of views in a search round that are made each time an image is decoded
 
 
-def sweep_stage(run: Run) -> None:
+def sweep_stage(run: Run, chosen: Callable[[list[Trial]], list[Trial]] = list) -> None:
     """Run the trials that have no rows yet, of the grid and then of the search. Needs embedded views.
 
     Call it in a block of `benchmark.common.ray.cluster.connected`.
 
+    Args:
+        run: run with the subjects.
+        chosen: function that returns the trials to run, from all trials of the recipe. Default: all of them.
+
     Raises:
         IcmBenchError: embeddings are missing, or the sweep was ended before all trials were tried.
     """
-    on_sound_embeddings(run, lambda: _sweep(run))
+    on_sound_embeddings(run, lambda: _sweep(run, chosen))
 
 
-def _sweep(run: Run) -> None:
+def _sweep(run: Run, chosen: Callable[[list[Trial]], list[Trial]]) -> None:
     have_embeddings(run, run.subjects)
     recipe, storage = run.recipe, run.storage
-    every = trials_of(recipe, [subject.with_unreadable(storage) for subject in run.subjects])
+    every = chosen(trials_of(recipe, [subject.with_unreadable(storage) for subject in run.subjects]))
     if not every:
         reasons = " ".join(left_out(recipe, run.subjects))
         raise IcmBenchError(f"The sweep has no trial. {reasons} Add a predictor of images, such as linear_probe.")

@@ -134,7 +134,9 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
         PluginError: plugins are refused, see `NO_PLUGINS`.
         IcmBenchError: the module or the name in it does not exist, or the module raises an error.
     """
-    if home is None:
+    if home is None and not name.startswith(
+        "benchmark."
+    ):  # recipes of imported embeddings name a class of this package
         plugin, refused = f"The {kind} '{name}' is a plugin", os.environ.get(NO_PLUGINS)
         if refused == UNASKED and not asked:
             raise PluginError(f"{plugin}, which this command imports only with --plugins; check its code and add it.")

@@ -9,7 +9,7 @@ import itertools
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -122,6 +122,12 @@ class Manifest:
             for image_id, path, group in zip(*(column.to_pylist() for column in batch), strict=True):
                 digest.update(f"{image_id}\t{path}\t{group or ''}\n".encode())
         return digest.hexdigest()
+
+    def part(self, images: int) -> "Manifest":
+        """Return the manifest of about `images` images: the first ones of each class in each environment."""
+        places = self.table.select(["environment", "class_name"]).to_pandas().groupby(["environment", "class_name"])
+        each = max(1, images // places.ngroups)
+        return replace(self, table=self.table.filter(pa.array(places.cumcount() < each)))
 
     def notes(self) -> list[str]:
         """Return notes on this copy, one sentence each: differences from the catalog, missing classes, duplicates."""

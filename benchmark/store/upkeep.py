@@ -35,8 +35,13 @@ _KINDS: Mapping[str, tuple[Sequence[str], Callable[[Storage, str], object]]] = {
     made.ROOT: ([".parquet"], made.check),
     costs.ROOT: ([".json"], costs.check),
 }
-# Folders of earlier versions, with what replaces them.
-_OBSOLETE = {"details": "rows have the predictions now", sums.OBSOLETE: "it is not read"}
+MEASURED = "measured"  # folder for the part of a recipe that `icm-bench plan --measure` runs, removed at its end
+# Folders that nothing reads, with the reason.
+_OBSOLETE = {
+    "details": "rows have the predictions now",
+    sums.OBSOLETE: "it is not read",
+    MEASURED: "`icm-bench plan --measure` left it, if none is running",
+}
 _WHOLE = [root for root in _KINDS if root not in (sums.ROOT, imported.ROOT)]  # listed as one directory each
 
 

@@ -1,6 +1,6 @@
 """A plan's times follow from what its store, this machine or a reference machine measured, and it says which."""
 
-import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.store.costs import REPORT, Cost, as_json, on_this_machine, read, remember
 from benchmark.sweep import summing
 from tests.commands.conftest import Command
+from tests.commands.test_in_memory import files_of, made_up
 from tests.conftest import REPOSITORY
 from tests.test_cli import write_recipe
 
@@ -68,28 +69,50 @@ def test_a_plan_is_about_as_long_as_the_run_that_went_before(
     assert command.json("plan", recipe)["moment_bytes"] == 0
 
 
-def test_calibration_measures_what_nobody_did_and_nothing_twice(
-    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any], command: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("searched", [False, True])
+def test_measuring_runs_a_part_of_each_stage_and_keeps_only_its_costs(
+    tmp_path: Path,
+    toy_root: Path,
+    tiny_random: dict[str, Any],
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    searched: bool,
 ) -> None:
     monkeypatch.setattr("benchmark.commands.planning.estimate.of_reference", list)
-    recipe = write_recipe(tmp_path, toy_root, tiny_random, sweep=SMALL)
-    said = [command("plan", recipe, "--calibrate", "--json") for _ in range(2)]
-    assert ["calibrating tiny" in one.err for one in said] == [True, False]
-    first, second = (json.loads(one.out) for one in said)
-    assert first == second
-    assert first["estimate"]["core_hours"] > 0
-    assert first["estimate"]["stages"]["embedding"] > 0
-    assert not [kind for kind in first["estimate"]["unknown"] if kind.startswith(("trial", "embedding"))]
+    search = {"search": {"samples": 4, "lambdas": [1, 10], "rule": "training_domain"}} if searched else {}
+    recipe = write_recipe(tmp_path, toy_root, tiny_random, sweep={**SMALL, "lambdas": [1, 3], **search})
+    said = command.json("plan", recipe, "--measure")
+    estimate = said["estimate"]
+    assert (estimate["unknown"], list(estimate["by"])) == ([], [MACHINE])
+    assert list(estimate["stages"]) == ["start", "embedding", "moments", "trials", "report"]
+    kinds = Counter(cost.kind[0] for cost in read(on_this_machine()))
+    assert kinds["trial"] == 4 if searched else 3
+    assert kinds["embedding"] == 2  # of a few images, and of a part
+    assert {path.name for path in (tmp_path / "store").iterdir()} <= {"measured"}  # which is empty
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_imported_embeddings_are_measured_as_they_are(tmp_path: Path, command: Command) -> None:
+    store, mine = str(tmp_path / "store"), str(tmp_path / "mine.yaml")
+    command("import-embeddings", *files_of(made_up(), tmp_path), "--name", "mine", "--store", store, "--recipe", mine)
+    before = {path for path in Path(store).rglob("*") if path.is_file()}
+    estimate = command.json("plan", mine, "--store", store, "--set", "sweep.seeds=[0]", "--measure")["estimate"]
+    assert "embedding" not in estimate["stages"]
+    assert MACHINE in estimate["by"]
+    assert {path for path in Path(store).rglob("*") if path.is_file()} == before
 
 
 def test_hours_are_a_lower_bound_without_a_measurement() -> None:
     estimate = Estimate({"trials": 7200.0}, 4.0, 2, {STORE: 7200.0}, ["report"])
-    unknown, total, trials = estimate.text()
-    assert unknown.startswith("not measured: report; ")  # poor-plan-1
+    total, trials = estimate.text()
+    assert estimate.not_measured()[0].startswith("not measured: report; ")  # poor-plan-1
     assert total.startswith("at least 2.0 h on 2 cores: trials 2.0 h; ")
     assert trials == "trials: 4 core-hours"
     estimate.unknown = []
     assert estimate.text()[0].startswith("about 2.0 h")
+    assert estimate.not_measured() == []
     assert [in_words(s) for s in (4.4, 100, 7000)] == ["4 s", "2 min", "1.9 h"]
 
 
@@ -144,7 +167,7 @@ def test_a_plan_tells_what_a_killed_encoder_repeats(command: Command) -> None:
             [
                 "\nrented, 1 x l4: sweep ",
                 ", together at least ",
-                "not measured: embedding with ViT-B-16 openai float16 on l4 (calibrate on such a GPU)",
+                "not measured: embedding with ViT-B-16 openai float16 on l4 (run `--measure` on such a GPU)",
                 "\nat least ",
             ],
         ),
@@ -201,7 +224,7 @@ def test_money_is_of_all_gpus_for_as_long_as_they_stay(command: Command) -> None
     assert money["sweep"] == pytest.approx([8 * 0.5 * sweep] * 2)
     stages = [money[name] for name in ("embedding", "sweep", "report")]
     assert money["together"] == pytest.approx([sum(ends) for ends in zip(*stages, strict=True)])
-    assert f" for {span(*money['together'])}\n" in command(*args).out
+    assert f" for {span(*money['together'])} EUR\n" in command(*args, "--currency", "EUR").out
 
 
 def test_public_figures_name_their_source_and_towers_that_there_are() -> None:

@@ -14,11 +14,11 @@ from benchmark.backbones.facts import Embeds
 from benchmark.commands.planning.workload import PlannedSet, planned_trials
 from benchmark.recipe.loading import load_recipe
 from benchmark.store.costs import Cost, as_json, of_json, on_this_machine, read
-from benchmark.sweep.calibrating import measured
 from benchmark.sweep.trials import TrialSpec
 from benchmark.sweep.work import Size, kind_of
 from tests.conftest import REPOSITORY
 from tests.performance.figures import arguments
+from tests.performance.simulated_trials import measured
 
 DIM = 512
 SMALL = {f"environment {i}": 1000 for i in range(4)}, 7

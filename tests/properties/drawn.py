@@ -150,7 +150,7 @@ def recipes(draw: st.DrawFn) -> Draw:
 def _options(command: str) -> list[argparse.Action]:
     """Return the options and places of a command that a test may give: none measures, or asks at an address."""
     [subs] = [a for a in command_parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    return [a for a in subs.choices[command]._actions if a.dest not in ("calibrate", "address", "speech", "help")]
+    return [a for a in subs.choices[command]._actions if a.dest not in ("measure", "address", "speech", "help")]
 
 
 # The others download, wait for a cluster, or draw the demo's images.

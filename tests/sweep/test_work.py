@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from benchmark.recipe.loading import load_recipe
-from benchmark.sweep.calibrating import measured
 from benchmark.sweep.trials import TrialSpec, trial_specs
 from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, Ran, Size, costs_of, kind_of, work_of
+from tests.performance.simulated_trials import measured
 
 SIZE = Size({"a": 1000, "b": 2000, "c": 500, "d": 1500}, 7, 64)
 RECIPE = """\

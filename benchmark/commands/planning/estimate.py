@@ -6,8 +6,6 @@ from importlib.resources import files
 
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.planning.workload import Workload
-from benchmark.common.errors import IcmBenchError
-from benchmark.common.machine import gpu_name
 from benchmark.common.storage.files import Storage
 from benchmark.store import costs as cost_files
 from benchmark.store.costs import Cost
@@ -16,8 +14,6 @@ from benchmark.sweep.work import BETWEEN, FIRST_TRIAL, MOMENTS, kind_of, summing
 _MAX_RATIO = 16.0  # a measurement of 16 times more or less work is used only without a closer one
 EMBEDDING, REPORTING = "embedding", "report"  # stages in `Bill.hours`
 STORE, MACHINE, REFERENCE = "in this store", "on this machine", "on a reference machine"
-_CALIBRATION_SECONDS = 15.0  # after these seconds no trial is started; a trial takes a few seconds
-_KIND_WORDS = 5  # first words of `kind_of` in sweep/work.py; tests/performance/reference_costs.py uses them too
 Known = Mapping[str, Sequence[Cost]]  # place -> costs measured there, the most trusted place first
 
 
@@ -71,11 +67,14 @@ class Estimate:
     by: dict[str, float] = field(default_factory=dict)  # place of measurement -> seconds estimated from it
     unknown: list[str] = field(default_factory=list)  # kinds of work without measurement, in words
 
+    def not_measured(self) -> list[str]:
+        """Return a line on the work without measurement, if there is any."""
+        words = f"not measured: {', '.join(self.unknown)}; all times below exclude it; `--measure` measures it here"
+        return [words] if self.unknown else []
+
     def text(self) -> list[str]:
         """Return the estimate as lines of text."""
         lines, whole = list[str](), sum(self.stages.values())
-        if self.unknown:
-            lines.append(f"not measured: {', '.join(self.unknown)}; hours exclude it; `--calibrate` measures it")
         if self.stages:
             about = "at least" if self.unknown else "about"
             stages = ", ".join(f"{name} {in_words(seconds)}" for name, seconds in self.stages.items())
@@ -129,37 +128,3 @@ def estimated(work: Workload, known: Known, embedding: Sequence[BackboneSpec], c
     rows = cost_files.report_work(sum(trial.rows for trial in work.trials))
     add(REPORTING, cost_files.REPORT, rows, min_shared=len(cost_files.REPORT))
     return estimate
-
-
-def calibrate(work: Workload, storage: Storage) -> None:
-    """Measure the trials and backbones that have no measured cost in the store or on this machine."""
-    from benchmark.backbones.describe import describe
-    from benchmark.backbones.engines import throughputs
-    from benchmark.backbones.loading import Backbone, best_device
-    from benchmark.commands.preparing.prepare import notify_on_stderr
-    from benchmark.sweep.calibrating import measured
-
-    known = [*cost_files.read(storage), *cost_files.read(cost_files.on_this_machine())]
-    costs, device = list[Cost](), best_device()
-    for spec in () if work.recipe.is_imported else work.recipe.backbones:
-        kind = embedding_kind(spec)
-        if any(c.device in ("", device) and cost_files.shared(c.kind, kind) >= 4 for c in known):
-            continue
-        spec = spec.with_absolute_paths()
-        notify_on_stderr(f"calibrating {spec.label} on random pixels")
-        try:
-            facts = describe(spec)
-            engine = facts.engine if device == "cpu" else "torch"
-            backbone = Backbone(spec.model_copy(update={"engine": engine}))
-            rate = throughputs({engine: backbone.embed}, tuple(facts.preprocess["size"]))[engine]
-        except IcmBenchError as error:  # the weights are not available
-            notify_on_stderr(f"note: {error}")
-            continue
-        costs.append(Cost(kind, rate, 1.0, device=device, actors=1, gpu=gpu_name() if device == "cuda" else ""))
-    there = {cost.kind[:_KIND_WORDS] for cost in known}
-    examples = {kind_of(trial.spec)[:_KIND_WORDS]: (trial.spec, trial.size) for trial in work.trials}
-    missing = [example for kind, example in examples.items() if kind not in there]
-    if missing:
-        notify_on_stderr(f"calibrating {len(missing)} kinds of trials on simulated embeddings")
-    costs += measured(sorted(missing, key=lambda example: -work_of(*example)), _CALIBRATION_SECONDS)
-    cost_files.remember([cost_files.on_this_machine()], costs)

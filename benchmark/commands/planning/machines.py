@@ -25,12 +25,13 @@ Range = tuple[float, float | None]  # lower and upper bound, see `span`; None if
 
 @dataclass(frozen=True)
 class Offer:
-    """Rented GPUs. Prices are for an hour of a machine with one GPU, in any currency."""
+    """Rented GPUs. Prices are for an hour of a machine with one GPU."""
 
     # Fields are options of `icm-bench plan` with the same names; `_plan` in benchmark/cli.py lists them.
     gpu: str | None = None  # kind of GPU, such as `l4`
     gpus: int = 1
     price: float | None = None
+    currency: str = ""  # only printed
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Bill:
         """Return the bill as lines of text."""
         parts = []
         for stage, hours in self.hours.items():
-            paid = f" for {span(*self.money[stage])}" if self.money else ""
+            paid = f" for {span(*self.money[stage])} {self.offer.currency}".rstrip() if self.money else ""
             parts.append(f"{stage} {span(*times(hours, 3600), in_words)}{paid}")
         rented = f"rented, {self.offer.gpus} x {self.offer.gpu or 'GPU'}: {', '.join(parts)}"
         return [rented, *dict.fromkeys(f"GPUs: {speed.where}" for speed in self.speeds.values() if speed)]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmark.commands.planning.estimate import Estimate, Known, calibrate, estimated, known_costs
+from benchmark.commands.planning.estimate import Estimate, Known, estimated, known_costs
 from benchmark.commands.planning.machines import Bill, Offer, Room, automatic_precision, billed, gpu_speed, room_at
 from benchmark.commands.planning.workload import PlannedSet, Workload
 from benchmark.common.machine import gpu_devices
@@ -47,7 +47,7 @@ class Plan:
 
     def text(self) -> str:
         """Return the plan as lines of text."""
-        lines = []
+        lines = self.estimate.not_measured()
         for one in self.sets:
             clusters = f", source environments replaced by {one.clusters} clusters" if one.clusters else ""
             beside = f", and {one.unlabelled} without labels" if one.unlabelled else ""
@@ -74,20 +74,17 @@ class Plan:
 def plan(
     recipe: Recipe,
     storage: Storage,
-    calibrating: bool = False,
     known: Known | None = None,
     offer: Offer | None = None,
     address: str | None = None,
 ) -> Plan:
     """Return the plan of a recipe, for this machine or the cluster with the dashboard at `address`.
 
-    With `calibrating`, unknown costs are measured first, which loads backbones. `known` defaults to `known_costs`. With
-    `offer`, the bill for rented GPUs is added. The precision `auto` is that of a run with an empty store.
+    `known` defaults to `known_costs`. With `offer`, the bill for rented GPUs is added. The precision `auto` is that of
+    a run with an empty store.
     """
     recipe = recipe.at_precision(automatic_precision(recipe, offer.gpu if offer else None, address))
     work = Workload(recipe, storage)
-    if calibrating:
-        calibrate(work, storage)
     known = known_costs(storage) if known is None else known
     counts, embedded = work.counts(), () if recipe.is_imported else recipe.backbones
     gpu = offer.gpu if offer else None
@@ -96,7 +93,7 @@ def plan(
     as_before = [spec for spec in embedded if spec.label not in speeds]
     estimate = estimated(work, known, as_before, min(room.side_by_side, counts["trials"]))
     unknown = [label for label, speed in speeds.items() if speed is None]
-    estimate.unknown += [f"embedding with {label} on {gpu} (calibrate on such a GPU)" for label in unknown]
+    estimate.unknown += [f"embedding with {label} on {gpu} (run `--measure` on such a GPU)" for label in unknown]
     bill = billed(offer, estimate, speeds, work.passes) if offer else None
     dims = zip(recipe.backbones, work.towers, strict=True)
     return Plan(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmark.backbones.facts import Embeds
 from benchmark.backbones.models import model_class
-from benchmark.commands.preparing.checks import check_environments, check_protocols
+from benchmark.commands.preparing.checks import check_environments, check_lenders, check_protocols
 from benchmark.commands.preparing.imported_sets import embeds_of, imported_subject, manifests_of
 from benchmark.commands.preparing.text_pairs import read_text_pairs, text_pairs_of
 from benchmark.common.storage.files import Storage
@@ -55,14 +55,16 @@ class PlannedSet:
 def planned_sets(recipe: Recipe, storage: Storage) -> list[PlannedSet]:
     """Return the sizes of a recipe's data sets."""
     if not recipe.is_imported:
-        return [_from_spec(recipe, spec) for spec in recipe.located()]
+        found = [_from_spec(recipe, spec) for spec in recipe.located()]
+        check_lenders(recipe, [manifest for _, manifest in found if manifest])
+        return [planned for planned, _ in found]
     manifests, first = manifests_of(recipe, storage), recipe.backbones[0]
     kinds = [imported_subject(recipe, storage, manifest, first).kinds for manifest in manifests]
     return [_from_images(recipe, *each) for each in zip(recipe.datasets, manifests, kinds, strict=True)]
 
 
-def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
-    """Return a planned data set.
+def _from_spec(recipe: Recipe, spec: DatasetSpec) -> tuple[PlannedSet, Manifest | None]:
+    """Return a planned data set, and its manifest if its images were listed.
 
     The counts come from the spec for a planted shift, from the catalog for a known set, and else from the images.
     """
@@ -76,12 +78,12 @@ def _from_spec(recipe: Recipe, spec: DatasetSpec) -> PlannedSet:
     else:
         manifest = read_manifest(spec)
         text_pairs_of(recipe, manifest)  # refuses a wrong file of text pairs, as a run would
-        return _from_images(recipe, spec, manifest)
+        return _from_images(recipe, spec, manifest), manifest
     check_environments(recipe, spec.name, images)
     if recipe.interventions.text and recipe.interventions.text.pairs:
         read_text_pairs(recipe.interventions.text.pairs, spec.name)
     more = recipe.view_count(spec.name), spec.clusters, spec.is_planted, recipe.metric_of(spec).title
-    return PlannedSet(spec.name, len(images), count, classes, images, *more)
+    return PlannedSet(spec.name, len(images), count, classes, images, *more), None
 
 
 def _from_images(recipe: Recipe, spec: DatasetSpec, manifest: Manifest, kinds: Kinds = None) -> PlannedSet:

@@ -105,13 +105,13 @@ def _check_sources(recipe: Recipe, protocol: Protocol, name: str, environments: 
 def check_lenders(recipe: Recipe, manifests: Sequence[Manifest]) -> None:
     """Refuse a data set that borrows C_d from a data set with some of the same images.
 
-    Otherwise, held-out images of the borrower could enter its fits.
+    Otherwise, held-out images of the borrower could enter its fits. Only data sets with manifests are compared.
     """
     contents = {m.name: set(m.table["content"].to_pylist()) for m in manifests}
     for placebo in recipe.intervention_sets():
         for name in contents if placebo.placebo == "borrowed" else ():
             lender = recipe.lender_of(name, placebo)
-            if lender and (common := contents[name] & contents[lender]):
+            if lender and (common := contents[name] & contents.get(lender, set())):
                 raise IcmBenchError(
                     f"sweep.intervention_sets: {name} borrows from {lender} for '{placebo.name}', and {len(common)} "
                     f"images of both are equal, byte by byte; give another lender."

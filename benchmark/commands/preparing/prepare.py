@@ -65,10 +65,11 @@ def prepared(recipe: Recipe, notify: Notify = notify_on_stderr, held_out: bool =
         yield prepare(recipe, storage, notify, held_out)
 
 
-def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True) -> Run:
+def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = True, images: int | None = None) -> Run:
     """Read manifests, load every backbone once, and check everything before work that takes time.
 
     Call it in a block of `connected`. `held_out` adds the checks of a sweep, such as the classes of each environment.
+    With `images`, subjects have about so many images of each data set, see `Manifest.part`. Default None: all images.
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
@@ -86,6 +87,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         checks.check_lenders(recipe, manifests)
     check_nodes(storage, manifests, () if recipe.is_imported else backbones, notify)
     notes = [note for manifest in manifests for note in manifest.notes()]
+    manifests = [manifest.part(images) for manifest in manifests] if images else manifests
     if recipe.is_imported:
         subjects = [
             imported_sets.imported_subject(recipe, storage, manifest, spec)

@@ -1,4 +1,4 @@
-"""Measures costs of trials on this machine with small simulated embeddings, if plans have no other measurements."""
+"""Costs of trials on this machine, measured with small simulated embeddings."""
 
 import time
 from collections.abc import Iterable
