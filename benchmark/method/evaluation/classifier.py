@@ -347,10 +347,8 @@ class Classifier:
         width = -(-rank // WIDTH) * WIDTH
         if None in self._dots or width >= self._text.shape[1]:
             return self
-        narrow = replace(
-            self.basis, vectors=self.basis.vectors[:, :width], text_vectors=self.basis.texts[:, :width], spectrum=None
-        )
-        return replace(self, basis=narrow)
+        vectors, texts = self.basis.vectors[:, :width], self.basis.texts[:, :width]
+        return replace(self, basis=Basis(vectors, None, texts, self.basis.offset, self.basis.text_share))
 
     def _untrained(self, images: ImageSet) -> Problem:
         """Return the problem of classifying `images` among their possible classes, without training images."""

@@ -50,13 +50,12 @@ class DotProducts:
         # Coordinates from the first rank of each group to its last, up to D.
         inside = np.arange((span - 1) * self._spacing)[:, None] + np.asarray(firsts)
         there, at = inside < dim, np.minimum(inside, dim - 1)
-        whole = list(ranks) == [dim]  # V itself is not needed
-        self._sums = basis.to_image_space(text)[:, None] if whole else _sums(basis.vectors, text, firsts)
+        self._sums = basis.sums(text, firsts)
         self._directions = basis.vectors.T[at] * there[:, :, None] if len(at) else np.zeros((*at.shape, dim))
         self._text = np.moveaxis(text[:, at], 1, 0) * there[:, None]
         padded = np.concatenate([factors, np.ones((-len(ranks) % span, classes))])
         self._factors = np.ascontiguousarray(padded.reshape(len(firsts), span, classes).transpose(1, 2, 0))
-        self._bounds, self._bounds_in_double = self._error_bounds(basis, text, factors, ranks, whole)
+        self._bounds, self._bounds_in_double = self._error_bounds(basis, text, factors, ranks)
         weights = np.concatenate([self._sums.reshape(-1, dim), self._directions.reshape(-1, dim)])
         self._single = weights.astype(np.float32)
         self._text_single, self._factors_single = (a.astype(np.float32)[..., None] for a in (self._text, self._factors))
@@ -141,18 +140,12 @@ class DotProducts:
         scores[:, :, labels, each] = -np.inf
         return np.asarray((own - scores.max(axis=2)).reshape(-1, len(x)))
 
-    def _error_bounds(
-        self, basis: Basis, text: Array, factors: Array, ranks: Sequence[int], whole: bool
-    ) -> tuple[Array, Array]:
+    def _error_bounds(self, basis: Basis, text: Array, factors: Array, ranks: Sequence[int]) -> tuple[Array, Array]:
         """Return two bounds of the error of margins, in float32 and in float64, each of shape (ranks,).
 
         They hold for embeddings of length 1.
         """
-        dim, last = text.shape[1], np.asarray(ranks) - 1
-        if whole:
-            sizes = basis.rounding_bounds(text)[None]
-        else:
-            sizes = np.cumsum(np.abs(text) * np.linalg.norm(basis.vectors, axis=0), axis=1)[:, last].T
+        dim, sizes = text.shape[1], basis.rounding_bounds(text, ranks)
         first = np.repeat(np.arange(len(ranks))[:: self._span], self._span)[: len(ranks)]
         of_first = np.repeat(np.linalg.norm(self._sums, axis=2).T, self._span, axis=0)[: len(ranks)]
         # Holds for float64 sums in any order, here and in `ties`.
@@ -160,12 +153,3 @@ class DotProducts:
         n = (dim + 3 * len(self._text) + 8) * 2.0**-24
         single = n / (1 - n) * (factors * (of_first + sizes - sizes[first])).max(axis=1)
         return 2 * single + double, double
-
-
-def _sums(vectors: Array, text: Array, ranks: Sequence[int]) -> Array:
-    """Return sum_{i <= k} t_ci v_i for every rank k, shape (n_classes, ranks, D), as in the module docstring."""
-    sums = np.empty((len(text), len(ranks), len(vectors)))
-    for i, (a, b) in enumerate(zip([0, *ranks], ranks, strict=False)):
-        sums[:, i] = text[:, a:b] @ vectors[:, a:b].T
-        sums[:, i] += sums[:, i - 1] if i else 0.0
-    return sums

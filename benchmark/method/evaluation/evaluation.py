@@ -182,6 +182,7 @@ class Evaluation:
         self._roles = Roles(data, settings.split)
         self._known: dict[tuple[Sources, bool], FitCache] = {}
         self._subsamples: dict[Sources, Mask] = {}
+        self._row_numbers: dict[Sources, Labels] = {}
         self._validation_images: dict[tuple[Sources, ...], ValidationImages] = {}
         self._shifts: dict[tuple[object, ...], Shifts] = {}
 
@@ -472,9 +473,13 @@ class Evaluation:
             single=self.samples(predictor),
             score_metrics=method.metrics,
             validation_classes=settings.metric.needs == "predictions",
-            for_choice=len(fit.sides) < settings.split.folds - 1,  # only the tested fit uses all folds except one
+            for_choice=self._only_for_choice(fit),
         )
         return _Fitted(method, classifier, train, moments)
+
+    def _only_for_choice(self, fit: Sources) -> bool:
+        """Return whether a fit only serves selection. With folds, the tested fit uses all folds except one."""
+        return len(fit.sides) < self._settings.split.folds - 1
 
     def _known_of(self, fit: Sources, few: bool) -> FitCache:
         """Return the cache of fits to the same images. New caches are kept up to `MAX_HEADS` in total."""
@@ -498,7 +503,7 @@ class Evaluation:
         """Return the moments that a projection is fitted to."""
         names = {s: self._data.environments[s] for s in fit.environments}
         moments = self._cells.sources(names, None, fit.sides, fit.halves)
-        moments = moments.reweighted(method.weights, method.placebo)
+        moments = moments.reweighted(method.weights, method.placebo, self._only_for_choice(fit))
         if method.projection.looks_at_target_images:
             # Moments of each environment outside the sources, without labels.
             rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)
@@ -537,7 +542,9 @@ class Evaluation:
         return self._roles.mask(images.environments, images.sides, half)
 
     def _rows(self, block: Sources) -> Labels:
-        return np.flatnonzero(self._sampled(block))
+        if block not in self._row_numbers:
+            self._row_numbers[block] = np.flatnonzero(self._sampled(block))
+        return self._row_numbers[block]
 
     def _concatenated(self, blocks: Sequence[Sources]) -> ImageSet:
         """Return the images of some validation blocks, concatenated. Any class is possible for source images."""

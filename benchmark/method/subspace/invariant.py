@@ -66,12 +66,13 @@ def invariant_basis(
         m = moments.c_z(centered)
         if lambda_:
             m = m - lambda_ * (moments.c_d() if isinstance(moments, Moments) else nuisance(moments, name))
-        return eigenbasis(m, largest_first=False)
+        return eigenbasis(m, largest_first=False, single=single)
 
+    single = isinstance(moments, SourceMoments) and moments.for_choice
     if isinstance(moments, Moments):
         made = decomposed()
     else:
-        what = "eigenbasis", centered, lambda_
+        what = "eigenbasis", centered, lambda_, single
         made = cached_for(moments, what, name, decomposed) if lambda_ else c_z_eigenbasis(moments, centered)
     return made.reversed() if order == "largest" else made
 

@@ -220,6 +220,7 @@ class SourceMoments:
             `looks_at_target_images`.
         placebo: function that takes C_d and these moments and returns the replacement of C_d, shape (D, D), see
             `benchmark.method.subspace.placebos`; None for no placebo.
+        for_choice: whether the fit only serves model selection, so that it may be in single precision. Default false.
 
     Example:
         >>> import numpy as np
@@ -250,6 +251,7 @@ class SourceMoments:
         self.environments, self.weights, self.shared = environments, self._merged(weights), shared or {}
         self._prompts = prompts or {}
         self.placebo: Placebo | None = None
+        self.for_choice = False
         first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
         self.images = sum(others, first)
         self.targets: Mapping[str, Moments] = {}
@@ -257,13 +259,15 @@ class SourceMoments:
         self._budget = budget or Budget()
         self._cache = {key: made for key, made in (known or {}).items() if self._budget.reserve(_size(made))}
 
-    def reweighted(self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None) -> "SourceMoments":
+    def reweighted(
+        self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None, for_choice: bool = False
+    ) -> "SourceMoments":
         """Return the same moments for another intervention set, optionally with a placebo of its C_d.
 
-        ValueError: kinds of the set were merged with other weights.
+        `for_choice`: see the attribute. ValueError: kinds of the set were merged with other weights.
         """
         other = copy.copy(self)  # a shallow copy shares the last C_d and the cache
-        other.weights, other.placebo = self._merged(weights), placebo
+        other.weights, other.placebo, other.for_choice = self._merged(weights), placebo, for_choice
         return other
 
     def _merged(self, weights: Mapping[str, float] | None) -> Mapping[str, float] | None:
@@ -396,8 +400,9 @@ Placebo = Callable[[Array, SourceMoments], Array]
 
 
 def _size(made: object) -> int:
-    """Return the total bytes of the arrays in an object."""
-    return sum(array.nbytes for array in vars(made).values() if isinstance(array, np.ndarray))
+    """Return the total bytes of the arrays in an object, or its own `nbytes`."""
+    own: int | None = getattr(made, "nbytes", None)
+    return own or sum(array.nbytes for array in vars(made).values() if isinstance(array, np.ndarray))
 
 
 def cross_kind(environment: str) -> str:

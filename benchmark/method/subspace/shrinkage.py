@@ -26,6 +26,7 @@ al. 2012), WCCN and NAP of speaker verification, the calibrated projection of pr
 2302.00070), Koo-Fu CLIP (arXiv 2602.01127), SHED (arXiv 2605.16973).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -202,21 +203,21 @@ class FilteredBasis(Basis):
             return np.asarray(text @ made.right.T * self._of_directions @ made.left.T + text @ made.rest @ made.rest.T)
         return self._times(text) if self._sides == "texts" else text
 
-    def to_image_space(self, t: Array) -> Array:
-        """See `Basis.to_image_space`."""
-        return t if self._sides == "texts" else self._times(t)
+    def sums(self, t: Array, ranks: Sequence[int]) -> Array:  # noqa: ARG002
+        """See `Basis.sums`. The only rank is D."""
+        return (t if self._sides == "texts" else self._times(t))[:, None]
 
     def _times(self, rows: Array) -> Array:
         """Return rows times F^p, shape (n, D)."""
         made = self._made
         return np.asarray(rows @ made.left * self._of_directions @ made.right + rows @ made.rest @ made.rest.T)
 
-    def rounding_bounds(self, t: Array) -> Array:
+    def rounding_bounds(self, t: Array, ranks: Sequence[int]) -> Array:  # noqa: ARG002
         """See `Basis.rounding_bounds`. It uses the factors, whose products may lose more digits than the matrix."""
         if self._sides == "texts":
-            return np.asarray(np.abs(t).sum(axis=1))
+            return np.asarray(np.abs(t).sum(axis=1)[None])
         of_f = self._of_directions @ self._made.lengths + self._made.rest.shape[1]
-        return np.asarray(np.linalg.norm(t, axis=1) * of_f)
+        return np.asarray(np.linalg.norm(t, axis=1)[None] * of_f)
 
     def matrices(self) -> tuple[Array, ...]:
         """See `Basis.matrices`. Lengths of the factors are returned instead of F: they are finite or zero if F is."""

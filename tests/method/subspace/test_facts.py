@@ -10,7 +10,8 @@ from scipy.linalg import subspace_angles
 from benchmark.method.predictors import Problem
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.zero_shot import ZeroShot
-from benchmark.method.subspace import InvariantProjection, Moments, invariant_basis, objective
+from benchmark.method.subspace import Basis, InvariantProjection, Moments, invariant_basis, objective
+from benchmark.method.subspace.basis import eigenbasis, with_fixed_signs
 
 Array = NDArray[np.float64]
 D, CLASSES = 24, 5
@@ -140,3 +141,27 @@ def test_large_lambda_orders_directions_by_how_little_interventions_move_them(da
 def test_centred_second_moment_is_the_covariance(data) -> None:  # type: ignore[no-untyped-def]
     z, *_ = data
     np.testing.assert_allclose(Moments.of(z).c_z(centered=True), np.cov(z.T, bias=True))
+
+
+@pytest.mark.parametrize("dim", [1, 2, D])
+@pytest.mark.parametrize("largest_first", [False, True])
+@pytest.mark.parametrize("single", [False, True])
+def test_products_with_few_rows_need_no_eigenvectors_and_are_theirs(
+    dim: int, largest_first: bool, single: bool
+) -> None:
+    rng, atol = np.random.default_rng(dim), 1e-4 if single else 1e-12
+    half, text = rng.standard_normal((dim, dim)), rng.standard_normal((3, dim))
+    matrix = half + half.T
+    thin, whole = (eigenbasis(matrix, largest_first, single) for _ in range(2))
+    values, vectors = np.linalg.eigh(matrix)
+    step = -1 if largest_first else 1
+    assert thin.spectrum is not None
+    np.testing.assert_allclose(thin.spectrum, values[::step], atol=atol)
+    np.testing.assert_allclose(whole.vectors, with_fixed_signs(vectors)[:, ::step], atol=atol)
+    coordinates, ranks = thin.of_texts(text), sorted({1, dim // 2 or 1, dim})
+    np.testing.assert_allclose(coordinates, text @ whole.vectors, atol=atol)
+    np.testing.assert_allclose(
+        thin.sums(coordinates, ranks), Basis(whole.vectors).sums(coordinates, ranks), atol=10 * atol
+    )
+    assert (thin.rounding_bounds(coordinates, ranks) >= Basis(vectors).rounding_bounds(coordinates, ranks)).all()
+    assert ("vectors" in vars(thin)) == (dim < 9)  # as many sums as directions are computed from these
