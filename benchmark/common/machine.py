@@ -65,13 +65,6 @@ def gpu_devices() -> list[str]:
     return sorted(str(device) for name in ("nvidia[0-9]*", "kfd") for device in Path("/dev").glob(name))
 
 
-def gpu_name() -> str:
-    """Return the name of this process's GPU as its driver reports it (`NVIDIA L4`)."""
-    import torch
-
-    return torch.cuda.get_device_name()
-
-
 def torch_gpus(timeout: float = 60, hidden: bool = False) -> list[tuple[str, int]]:
     """Return name and major compute capability of the GPUs that PyTorch sees in a new process.
 

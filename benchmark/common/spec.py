@@ -76,8 +76,6 @@ def _explain(finding: Any, model: type[BaseModel]) -> str:
     """Return one validation error as a sentence that names the key."""
     location, key = finding["loc"], _key(finding)
     if finding["type"] == "extra_forbidden":
-        if remedy := getattr(model, "earlier_keys", {}).get(key):
-            return f"unknown key '{key}': {remedy}."
         parent = _model_at(model, location[:-1])
         fields = parent.model_fields.items() if parent else []
         valid = [info.alias or name for name, info in fields if name not in getattr(parent, "swept", ())]

@@ -24,8 +24,6 @@ from benchmark.datasets.readers.base import ahead, changed
 # If a file was modified less than this time before its listing, it may change again without a new modification time.
 RACY_NS = 2 * 10**9
 
-# Layout -> its name in keys of the cache. These three layouts keep their earlier names, so that old caches stay valid.
-_LAYOUTS_IN_KEYS = {"folder": "FolderSource", "parquet": "ParquetSource", "webdataset": "WebDatasetSource"}
 _KEY = ["file", "position", "file_bytes", "modified_ns", "environment", "class_name"]
 _IDENTITY = ["content", "image_id", "bytes"]
 _TYPES = {"position": pa.int64(), "file_bytes": pa.int64(), "modified_ns": pa.int64(), "bytes": pa.int64()}
@@ -41,7 +39,8 @@ def identify(reader: ImageReader, table: pa.Table, listed_ns: int | None = None)
     `listed_ns` is the time at which `reader` listed the images, in ns since 1970. Default: now.
     """
     cache = Storage(str(cache_dir() / "manifests"))
-    name = cache_name(reader)
+    layout = READERS.implementation(type(reader))
+    name = hashlib.sha256(f"{layout}\n{reader.uri}".encode()).hexdigest()[:32] + ".parquet"
     known, result = _known(cache, name, table), table.drop_columns(["bytes"])
     missing = pc.is_null(known["content"]).to_numpy()
     if not missing.any():
@@ -70,13 +69,6 @@ def _with(table: pa.Table, columns: Mapping[str, pa.ChunkedArray] | pa.Table) ->
     for name in _IDENTITY:
         table = table.append_column(name, columns[name])
     return table
-
-
-def cache_name(reader: ImageReader) -> str:
-    """Return the name of the cache file that holds the identities of a reader's images."""
-    layout = READERS.implementation(type(reader))
-    key = hashlib.sha256(f"{_LAYOUTS_IN_KEYS.get(layout, layout)}\n{reader.uri}".encode()).hexdigest()[:32]
-    return f"{key}.parquet"
 
 
 def _known(cache: Storage, name: str, table: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ the docstrings of specs; a test compares them.
 
 from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -46,11 +46,6 @@ class Recipe(Spec):
         names: name of a method or data set -> short name in printed tables; changes no number.
         run: storage, devices and resources; changes at most the last digits of numbers.
     """
-
-    earlier_keys: ClassVar[Mapping[str, str]] = {  # key of an earlier version -> remedy, for the error message
-        "captions": "delete it; docs/examples/captions.py writes the file of interventions.text.pairs",
-        "run.storage_patience": "write 'run.storage_timeout'",
-    }
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     datasets: tuple[DatasetSpec, ...] = Field(min_length=1)

@@ -36,13 +36,11 @@ if TYPE_CHECKING:
     from benchmark.method.evaluation.curves import Predictions, RankCurve
 
 # Version of row files. Increase it with every change of the columns; a column that an older file lacks is read as null.
-# Files before version 3 are refused: they have answers at a few ranks only, too few to compare methods.
+# Files before version 8 are refused: one column has the text of what several columns hold today.
 VERSION = 10
-_OLDEST = 3
+_OLDEST = 8
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # all files with this column have a digest
-_TYPED = 8  # first version with typed columns; before, one text held their values. `older_rows` converts from `_SAID`.
-_SAID = ("projection", "projection_params", "projection_variant", "predictor", "interventions")
 _VERSION_KEY = b"icm_bench_rows"
 
 _TOGETHER = 64  # number of row files in one part of a read
@@ -446,23 +444,15 @@ def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:
             )
         if version < _OLDEST:
             raise IcmBenchError(
-                f"{storage.path(name)} holds result rows of version {version}, which lack the answers at every "
-                f"rank; run the recipe again: embeddings are reused, and rows take minutes."
+                f"{storage.path(name)} holds result rows of version {version}, which this icm-bench no longer reads; "
+                f"run the recipe again: embeddings are reused, and rows take minutes."
             )
-        old = version < _TYPED
-        if absent := sorted({"trial_id", *(_SAID if old else ())}.difference(there)):
-            raise ValueError(f"it has no column {absent[0]}")
-        same = _same_in_all_rows(file.metadata, columns) if every and not old else {}
-        needed = {*columns, "trial_id", *(_SAID if old else ())} - {*same}
+        if "trial_id" not in there:
+            raise ValueError("it has no column trial_id")
+        same = _same_in_all_rows(file.metadata, columns) if every else {}
+        needed = {*columns, "trial_id"} - {*same}
         # Several files are read at the same time, so each with one thread.
         table = file.read([column for column in there if column in needed], use_threads=False)
-        if old:
-            from benchmark.store.older_rows import columns_of  # knows all projections and predictors
-
-            rows = zip(*map(table.column, _SAID), strict=True)
-            with reading(storage, name, TypeError, AttributeError):  # raised for JSON that is not an object
-                made = pa.Table.from_pylist([columns_of(*row) for row in rows])
-            table = pa.table({column: part[column] for part in (table, made) for column in part.column_names})
         trials = {same["trial_id"]} if "trial_id" in same else set(table["trial_id"].to_pylist())
         if others := sorted(trials - {name.removeprefix(f"{ROOT}/").removesuffix(".parquet")}, key=str):
             problem = f"holds rows of the trial {others[0]}: it was copied or renamed"

@@ -24,11 +24,10 @@ NOT_HASHED = {
     "benchmark.datasets": "what it reads is known by the manifest's fingerprint",
     "benchmark.recipe": "what a recipe says is in the id of each trial",
     "benchmark.method.interventions.text": "pairs of texts are known by the name of their file",
-    "benchmark.store.older_rows": "it reads rows that others computed",
     "benchmark.sweep.identity": "it only says which code counts",
     "benchmark.sweep.trials": "what it unfolds is in the id of each trial",
 }
-_ROOMS = tuple(f"benchmark.{room}" for room in ("backbones", "common", "datasets", "recipe", "store.older_rows"))
+_ROOMS = tuple(f"benchmark.{room}" for room in ("backbones", "common", "datasets", "recipe"))
 _PACKAGE = Path(__file__).parent.parent
 _version = cache(version)
 

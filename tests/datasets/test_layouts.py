@@ -11,7 +11,6 @@ import pytest
 from benchmark.common import registry
 from benchmark.common.code import own_code
 from benchmark.common.errors import IcmBenchError
-from benchmark.datasets.identities import cache_name
 from benchmark.datasets.readers import READERS, ImageReader, open_reader
 from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.loading import parse_recipe
@@ -76,13 +75,6 @@ def test_an_unknown_layout_is_refused_with_the_nearest() -> None:
             parse_recipe({"name": "x", "datasets": [{"name": "PACS", "layout": layout}], "backbones": ["ViT-B-32"]})
     for layout in ("auto", *READERS.names(), FLAT):
         assert DatasetSpec(name="mine", layout=layout).layout == layout
-
-
-def test_the_identities_of_earlier_versions_are_found(toy_root: Path) -> None:
-    earlier = {"folder": "FolderSource", "parquet": "ParquetSource", "webdataset": "WebDatasetSource"}
-    for layout, key in earlier.items():
-        digest = hashlib.sha256(f"{key}\n{toy_root}".encode()).hexdigest()
-        assert cache_name(open_reader(str(toy_root), layout)) == f"{digest[:32]}.parquet"
 
 
 def test_identities_under_a_reader_from_outside_follow_its_code(flat_root: Path, own_cache: Path) -> None:

@@ -22,11 +22,11 @@ from benchmark.method.subspace.basis import roots_of
 from benchmark.method.subspace.nuisance import Nuisance, nuisance
 from benchmark.method.subspace.placebos import Borrowed
 from benchmark.method.subspace.shrinkage import Filter
-from benchmark.store.older_rows import presentation_of
 from reports.analysis.comparisons import Comparison
 from reports.analysis.findings import ControlResult, Expected, baselines, control_result, judged, plain_for
 from reports.analysis.methods import REPLACED, Method
 from tests.performance.in_process import Images
+from tests.reports.synthetic import presentation_of
 
 PREDICTOR, RULE = "zero_shot", "lodo"
 # Every N that is fitted, with the real C_d or with a borrowed one; "" is the plain space.

@@ -33,13 +33,13 @@ from benchmark.method.evaluation.selection import packed
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
-from benchmark.store.older_rows import presentation_of
 from benchmark.store.rows import add_to_index, read_rows, schema, write_rows
 from benchmark.store.tested import read_tested, write_tested
 from reports.build import write_report
 from reports.text.sentences import Origin
 from tests.conftest import REPOSITORY
 from tests.performance.figures import arguments, keep
+from tests.reports.synthetic import presentation_of
 
 ENVIRONMENTS = ("art", "cartoon", "photo", "sketch")
 RANKS, CLASSES, POOL, TESTED = (4, 8, 16, 32, 64, 128, 256, 512), 7, 2000, 400

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from benchmark.method.evaluation.selection import measured, packed
+from benchmark.common.registry import Presentation, Registry, presented
+from benchmark.method.evaluation.selection import IMPORTED, measured, packed
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
-from benchmark.store.older_rows import presentation_of
 from benchmark.store.rows import frame_of, schema
 from reports.analysis.selections import Selections
 from reports.analysis.settings import Setting, by_setting
@@ -25,6 +25,14 @@ from reports.analysis.settings import Setting, by_setting
 RANKS = (1, 2, 4)
 TESTED: dict[str, Tested] = {}  # hash -> tested images, of every row made so far
 _APART = 10_000_000  # positions between the first images of two environments
+
+
+def presentation_of(registry: Registry[Any], name: str) -> Presentation:
+    """Return the presentation of a component; if it is not part of this package, only its name as the label."""
+    if name in registry.names():
+        return presented(name, registry.component_class(name))
+    traits = ("uses_training_images",) if registry is PREDICTORS else ()
+    return Presentation(label="Imported" if name == IMPORTED else name, traits=traits)
 
 
 def row(

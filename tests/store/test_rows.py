@@ -37,7 +37,7 @@ RANKS = (2, 4)
 
 
 def as_before(table: pa.Table) -> pa.Table:
-    """Rows as versions up to 7 wrote them: without predictions, and in a file without a digest."""
+    """Rows as version 8 wrote them: without predictions, and in a file without a digest."""
     later = {
         "predicted_ranks",
         "predicted",
@@ -50,7 +50,7 @@ def as_before(table: pa.Table) -> pa.Table:
         "scored_training_domain",
         "scored_lodo",
     }
-    return table.drop_columns(sorted(later)).replace_schema_metadata({"icm_bench_rows": "7"})
+    return table.drop_columns(sorted(later)).replace_schema_metadata({"icm_bench_rows": "8"})
 
 
 def trial(folder: Path) -> tuple[Storage, Path]:
@@ -165,7 +165,7 @@ def test_a_trial_whose_tested_images_are_lost_is_not_finished_and_brings_them_ba
     assert read_tested(storage, [one.hash])[one.hash].hash == one.hash
 
 
-@pytest.mark.parametrize("version", [None, 2, rows.VERSION + 1])
+@pytest.mark.parametrize("version", [None, 7, rows.VERSION + 1])
 def test_rows_of_another_version_are_refused_with_a_remedy(tmp_path: Path, version: int | None) -> None:
     storage, file = trial(tmp_path)
     table = pq.read_table(file)
@@ -173,7 +173,7 @@ def test_rows_of_another_version_are_refused_with_a_remedy(tmp_path: Path, versi
     if version == rows.VERSION + 1:
         file.write_bytes(sealed_parquet(table.replace_schema_metadata({"icm_bench_rows": str(version)})))
     else:
-        pq.write_table(as_before(table).replace_schema_metadata({"icm_bench_rows": "2"} if version else None), file)
+        pq.write_table(as_before(table).replace_schema_metadata({"icm_bench_rows": "7"} if version else None), file)
     remedy = "delete" if version == rows.VERSION + 1 else "run the recipe again"
     for read in (read_rows, read_source_scores):
         with pytest.raises(IcmBenchError, match=rf"trial.parquet holds .* version {version or 1}.*{remedy}"):

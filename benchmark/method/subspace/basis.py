@@ -123,23 +123,18 @@ class EigenBasis(Basis):
     decomposition.
     """
 
-    _reflections: Array  # vectors of the reflections, shape (D - 1, D - 1), see LAPACK's ?sytrd
+    _reflections: Array | None  # vectors of the reflections, shape (D - 1, D - 1), see LAPACK's ?sytrd; None for Q = I
     _scales: Array  # factors of the reflections, shape (D - 1,)
     _w: Array  # W, shape (D, D), in the precision of the decomposition
 
-    def __init__(self, reflections: Array, scales: Array, w: Array, spectrum: Array) -> None:
-        known = {"_reflections": reflections, "_scales": scales, "_w": w, "spectrum": spectrum, "by_environment": {}}
-        self.__dict__.update(known)  # sets attributes of a frozen class
+    def __init__(self, reflections: Array | None, scales: Array, w: Array, spectrum: Array) -> None:
+        known: dict[str, Any] = {"_reflections": reflections, "_scales": scales, "_w": w, "spectrum": spectrum}
+        self.__dict__.update(known, by_environment={})  # sets attributes of a frozen class
 
     @cached_property
     def vectors(self) -> Array:
         """See `Basis`."""
         return np.ascontiguousarray(self._times_q(self._w.T, "T").T, dtype=np.float64)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the arrays, with those of `vectors` even if they are not computed yet."""
-        return self._w.nbytes + self._reflections.nbytes + 8 * self._w.size
 
     @property
     def is_rotation(self) -> bool:
@@ -175,7 +170,7 @@ class EigenBasis(Basis):
     def _times_q(self, rows: Array, transposed: Literal["N", "T"]) -> Array:
         """Return `rows`, shape (n, D), times Q or its transpose."""
         turned = np.array(rows, dtype=self._w.dtype, order="F")
-        if self._scales.size:
+        if self._reflections is not None:
             (ormqr,) = get_lapack_funcs(("ormqr",), (turned,))
             work = _BLOCK * (len(rows) + _BLOCK + 1)
             turned[:, 1:], *_ = ormqr("R", transposed, self._reflections, self._scales, turned[:, 1:], work)
@@ -323,7 +318,7 @@ def eigenbasis(matrix: Array, largest_first: bool, single: bool = False) -> Eige
         LinAlgError: a value is NaN or infinite, or the algorithm did not converge.
     """
     if len(matrix) < 2:  # which LAPACK's wrappers do not take
-        return EigenBasis(np.zeros((0, 0)), np.zeros(0), np.eye(len(matrix)), matrix.diagonal())
+        return EigenBasis(None, np.zeros(0), np.eye(len(matrix)), matrix.diagonal())
     scale = float(np.abs(matrix).max()) or 1.0  # so that nothing overflows in single precision
     scaled = (matrix.T / scale).astype(np.float32 if single else np.float64, order="F", copy=False)
     sytrd, stevd = get_lapack_funcs(("sytrd", "stevd"), (scaled,))

@@ -14,6 +14,7 @@ its first k columns, transposed. The authors' released code keeps the smallest e
 `released` and never used silently.
 """
 
+import copy
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -74,7 +75,7 @@ def invariant_basis(
     else:
         what = "eigenbasis", centered, lambda_, single
         made = cached_for(moments, what, name, decomposed) if lambda_ else c_z_eigenbasis(moments, centered)
-    return made.reversed() if order == "largest" else made
+    return made.reversed() if order == "largest" else copy.copy(made)  # `made` is cached, and gets no further arrays
 
 
 def objective(a: Array, moments: Moments | SourceMoments, lambda_: float) -> tuple[float, float]:

@@ -400,9 +400,8 @@ Placebo = Callable[[Array, SourceMoments], Array]
 
 
 def _size(made: object) -> int:
-    """Return the total bytes of the arrays in an object, or its own `nbytes`."""
-    own: int | None = getattr(made, "nbytes", None)
-    return own or sum(array.nbytes for array in vars(made).values() if isinstance(array, np.ndarray))
+    """Return the total bytes of the arrays in an object."""
+    return sum(array.nbytes for array in vars(made).values() if isinstance(array, np.ndarray))
 
 
 def cross_kind(environment: str) -> str:
