@@ -175,6 +175,8 @@ def own_modules(cls: type) -> dict[str, Source]:
         OSError, TypeError: the class has no source file.
     """
     module, file = cls.__module__, Path(inspect.getfile(cls))
+    if module.partition(".")[0] == PACKAGE:
+        return {module: Source.of(file)}
     place, modules = _Place.of(module, file), dict[str, Source]()
     waiting = [module, *_packages_of(module)]
     while waiting:
@@ -245,8 +247,6 @@ class _Place:
     def of(cls, module: str, file: Path) -> "_Place":
         """Return the place of a class that `file` defines in `module`."""
         top = module.partition(".")[0]
-        if top == PACKAGE:
-            return cls("", ())
         if folders := getattr(sys.modules.get(top), "__path__", None):
             return cls(top, tuple(map(Path, folders)))
         return cls("", () if file.parent.resolve() in _SHARED else (file.parent,))

@@ -256,12 +256,23 @@ def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
         write_index(storage, trials, schema())
 
 
-def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> None:
-    """Write the rows of a finished trial atomically, each with the trial id."""
+def index_rows(storage: Storage, written: Mapping[str, pa.Table], planned: int) -> None:
+    """Add rows that `write_rows` has just written, trial id -> table, to the row index of a sweep of `planned` trials.
+
+    Small sweeps need no index. In an object store the state of each file is a request; `add_to_index` needs only one.
+    """
+    if storage.is_local and worth_it(storage, planned) and len(written) > 1:
+        trials = ((name, storage.state(row_file(name)), table) for name, table in written.items())
+        write_index(storage, trials, schema())
+
+
+def write_rows(storage: Storage, trial_id: str, rows: list[dict[str, object]]) -> pa.Table:
+    """Write the rows of a finished trial atomically, each with the trial id; return them as a table."""
     named = [{**row, "trial_id": trial_id} for row in rows]
     # Each column has a page for its few rows. With such pages, snappy reads twice as fast as zstd and is as small.
     table = pa.Table.from_pylist(named, schema=schema())
     storage.write_bytes(row_file(trial_id), sealed_parquet(table, "snappy"))
+    return table
 
 
 def failure_file(trial_id: str) -> str:

@@ -42,7 +42,15 @@ def component_code(component: Component) -> str:
 
     A user's component is hashed with all user modules that it depends on, see `common.code`.
     """
-    return _hash(tuple(sorted(own_modules(type(component)).items())))
+    kind = type(component)
+    if _file(kind.__module__):
+        return _module_code(kind.__module__)
+    return _hash(tuple(sorted(own_modules(kind).items())))
+
+
+@cache  # a sweep asks for each trial
+def _module_code(module: str) -> str:
+    return _hash(((module, _source(module)),))
 
 
 def code_version() -> str:

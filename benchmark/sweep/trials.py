@@ -250,7 +250,7 @@ class Trial:
             "text_pairs": subject.text_pairs if TEXT in labels(subject) else None,
             "texts": subject.texts,  # file name with a hash of prompts, templates and class names
             "prompts": prompts_file(subject.facts, prompts) if prompts else None,
-            "holdouts": [asdict(holdout) for holdout in self.holdouts],
+            "holdouts": list(map(repr, self.holdouts)),
         }
         content |= {"clusters": asdict(self.clusters)} if self.clusters else {}
         return canonical_hash(content)[:32]

@@ -31,7 +31,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
 from benchmark.method.evaluation.selection import source_scores
 from benchmark.recipe.specs import RunSpec
-from benchmark.store.rows import failures, unfinished, write_failure, write_rows
+from benchmark.store.rows import failures, index_rows, unfinished, write_failure, write_rows
 from benchmark.store.tested import write_tested
 from benchmark.sweep.batches import Batch, batches_of, callbacks, log_folder, one_by_one, resources_of
 from benchmark.sweep.evaluate import evaluate
@@ -251,10 +251,11 @@ def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
     batch, every, ran, reported_at = Batch.named(config["trial"]), _kept(trials[0]), [], time.monotonic()
     device = device_of(resources_of(every[batch.first], given.options, given.gpus)["gpu"])
 
-    fetch = functools.cache(functools.partial(fetched, given.shared))
+    fetch, tables = functools.cache(functools.partial(fetched, given.shared)), dict[str, Any]()
     for number, trial in enumerate(batch.of(every), batch.first):
         try:
-            ran.append({"number": number, **_rows_of(trial, given, fetch, device)})
+            report, tables[trial.id] = _rows_of(trial, given, fetch, device)
+            ran.append({"number": number, **report})
         except Exception as error:
             if batch.count == 1 or isinstance(meant_for_user(error), UnwritableError):
                 raise
@@ -264,6 +265,7 @@ def _train(config: dict[str, Any], given: Given, trials: list[Any]) -> None:
         if batch.count > 1 and time.monotonic() - reported_at > REPORT_SECONDS:
             tune.report({"ran": ran})
             ran, reported_at = [], time.monotonic()
+    index_rows(given.storage, tables, len(every))
     if ran:
         tune.report(ran[0] if batch.count == 1 else {"ran": ran})  # loggers need plain numbers
 
@@ -274,8 +276,8 @@ def _kept(reference: Any) -> Any:
     return ray.get(reference)
 
 
-def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: str) -> dict[str, Any]:
-    """Evaluate a trial, write its rows, and return its report for Tune and loggers."""
+def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: str) -> tuple[dict[str, Any], Any]:
+    """Evaluate a trial and write its rows; return its report for Tune and loggers, and the table of its rows."""
     began, storage, limit = time.time(), given.storage, given.options.trial_timeout
     inputs = inputs_of(storage, trial, fetch, device)
     if limit:  # a time limit ends this process even if native code hangs; Tune starts another one
@@ -286,11 +288,11 @@ def _rows_of(trial: Trial, given: Given, fetch: Callable[[str], Any], device: st
         faulthandler.cancel_dump_traceback_later()
     for tested in evaluated.tested:  # written first, so that rows never refer to missing files
         write_tested(storage, tested)
-    write_rows(storage, trial.id, evaluated.rows)
+    table = write_rows(storage, trial.id, evaluated.rows)
     # Held-out accuracies are only in rows, so that no selection can use them by accident.
     again = retries.take_retries()
     took = {"began": began, "seconds": time.time() - began, "retries": again.count, "waited": again.seconds}
-    return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}
+    return {"rows": len(evaluated.rows), **took, **source_scores(evaluated.rows)}, table
 
 
 def device_of(gpus: float) -> str:

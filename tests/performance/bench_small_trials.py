@@ -3,7 +3,7 @@
     python -m tests.performance.bench_small_trials [--trials 1000]
 
 Images of noise and a tiny encoder with RANDOM WEIGHTS (speed only): two environments, two classes, 40 images, width 32.
-Trials are those of four projections with zero-shot prediction, for as many seeds as it takes. The trials themselves, in
+Trials are those of five projections with zero-shot prediction, at two scales, for as many seeds as it takes. The trials themselves, in
 a plain loop of one process, stand beside the sweep.
 """
 
@@ -29,7 +29,7 @@ from tests.conftest import TINY_CLIP, make_toy
 from tests.performance.bench_sweep import fresh, plain_loop
 from tests.performance.figures import arguments, keep
 
-PROJECTIONS = ["identity", "random", "pca", "isotropic"]
+PROJECTIONS, NORMALIZE = ["identity", "random", "pca", "isotropic", "fixed"], ["before", "none"]
 
 
 def recipe_of(folder: Path, trials: int) -> Recipe:
@@ -43,9 +43,10 @@ def recipe_of(folder: Path, trials: int) -> Recipe:
             "backbones": [{"name": "tiny", "folder": str(folder), "pretrained": "random", "engine": "torch"}],
             "interventions": {"kinds": ["grayscale"]},
             "sweep": {
-                "seeds": list(range(-(-trials // len(PROJECTIONS)))),
+                "seeds": list(range(-(-trials // (len(PROJECTIONS) * len(NORMALIZE))))),
                 "projections": PROJECTIONS,
                 "ranks": [4, 16],
+                "normalize": NORMALIZE,
                 "predictors": ["zero_shot"],
             },
             "run": {"store": str(folder / "base")},
