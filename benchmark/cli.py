@@ -268,7 +268,7 @@ def _plan(args: argparse.Namespace) -> None:
     if args.measure:
         from benchmark.commands.planning.measuring import measure
 
-        measure(recipe)
+        measure(recipe, began=STARTED)
     planned = plan(recipe, open_store(recipe), offer=offer, address=args.address)
     _show(args, planned, planned.text())
 

@@ -64,9 +64,10 @@ def _sweep(run: Run, chosen: Callable[[list[Trial]], list[Trial]]) -> None:
         first, *others = (subject.manifest for subject in subjects)
         write_images(storage, trial.images, list_of(first, others, unreadable))
     if trials:
-        there = len(ids) - len(unfinished(storage, ids))
-        run.notify(f"sweep: {len(trials)} trials, {there} of them done before")
-        sweep(storage, trials, recipe.run, recipe.name, run.remember)
+        missing = set(unfinished(storage, ids))
+        run.notify(f"sweep: {len(trials)} trials, {len(ids) - len(missing)} of them done before")
+        left = [trial for trial in trials if trial.id in missing]
+        sweep(storage, left, recipe.run, recipe.name, run.remember)
         add_to_index(storage, ids)
     if recipe.sweep.search and studies:
         _search(run, recipe.sweep.search, studies, ids)

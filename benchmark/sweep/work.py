@@ -83,7 +83,7 @@ def costs_of(ran: Sequence[Ran], began: float, slots: int) -> list[Cost]:
         alike.setdefault((kind_of(one.trial.spec), work), []).append(one)
     first = max(0.0, min(one.began for one in ran) - began)
     ended = max(one.began + one.seconds for one in ran)  # if interrupted, other trials may be running
-    between = ended - began - first - sum(one.seconds for one in ran) / slots
+    between = max(1e-3, ended - began - first - sum(one.seconds for one in ran) / slots)
     return [
         Cost(FIRST_TRIAL, 1.0, first),
         Cost(BETWEEN, len(ran), between),

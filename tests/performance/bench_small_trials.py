@@ -3,8 +3,8 @@
     python -m tests.performance.bench_small_trials [--trials 1000]
 
 Images of noise and a tiny encoder with RANDOM WEIGHTS (speed only): two environments, two classes, 40 images, width 32.
-Trials are those of five projections with zero-shot prediction, at two scales, for as many seeds as it takes. The trials themselves, in
-a plain loop of one process, stand beside the sweep.
+Trials are those of five projections with zero-shot prediction, at two scales, for as many seeds as it takes, up to 1,000.
+The trials themselves, in a plain loop of one process, stand beside the sweep.
 """
 
 import json

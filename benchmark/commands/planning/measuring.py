@@ -24,17 +24,18 @@ _FIRST, _LEAST, _MOST = 16, 64, 2000  # numbers of images: to measure the speed,
 _SMALL_TRIALS = 500  # trials that run besides those of different kinds, if the recipe has more trials
 
 
-def measure(recipe: Recipe, notify: Notify = notify_on_stderr) -> None:
+def measure(recipe: Recipe, notify: Notify = notify_on_stderr, began: float | None = None) -> None:
     """Run a part of a recipe on this machine or cluster, and remember its costs on this machine.
 
     Of the first data set, each backbone embeds about as many images as it can in 15 seconds. A trial of each kind then
-    runs with one held-out environment, and a report is written. Nothing of it stays in the store. Imported embeddings
-    are copied and used as a whole.
+    runs with one held-out environment and, if a predictor is trained, one fold, and a report is written. Nothing of it
+    stays in the store. Imported embeddings are copied and used as a whole. `began` is the time from which the start of
+    a run is counted. Default: now.
 
     Raises:
         IcmBenchError: images or weights are not available, or another error that a run would raise.
     """
-    began, storage = time.time(), open_store(recipe)
+    began, storage = began or time.time(), open_store(recipe)
     folder = f"{MEASURED}/{uuid.uuid4().hex}"
     part = Storage(storage.path(folder))
     datasets = recipe.datasets if recipe.shifts() else recipe.datasets[:1]
@@ -79,10 +80,14 @@ def _copied(run: Run, part: Storage) -> Run:
 
 
 def _some(trials: list[Trial]) -> list[Trial]:
-    """Return the first trial of each kind, with one held-out environment, and of many trials a part besides."""
+    """Return the first trial of each kind, with one held-out environment, and of many trials a part besides.
+
+    Trials of trained predictors have one fold only, as they take longest.
+    """
     chosen = trials[:_SMALL_TRIALS] if len(trials) > _SMALL_TRIALS else []
     for trial in {kind_of(trial.spec): trial for trial in reversed(trials)}.values():
         spec = replace(trial.spec, space={}, lambdas=trial.spec.lambdas or ((1.0,) if trial.spec.space else ()))
+        fold = spec.fold or (0 if spec.folds and spec.predictor.uses_training_images else None)
         held_out = spec.holdouts(trial.environments)[0].name
-        chosen.append(replace(trial, spec=replace(spec, held_out=held_out)))
+        chosen.append(replace(trial, spec=replace(spec, held_out=held_out, fold=fold)))
     return [*{trial.id: trial for trial in chosen}.values()]
