@@ -75,7 +75,8 @@ def test_plan_shows_the_metric_of_its_authors_and_that_of_a_set_of_this_layout(i
     backbone, sweep = {"name": "ViT-B-32", "pretrained": "random"}, {"folds": 3, "seeds": [0]}
     recipe = parse_recipe({"name": "wild", "datasets": sets, "backbones": [backbone], "sweep": sweep})
     lines = plan(recipe, Storage(str(iwildcam / "store")), known={}).text().splitlines()
-    first, second, third, *_ = (line for line in lines if not line.startswith("note: "))
+    nothing, first, second, third, *_ = (line for line in lines if not line.startswith("note: "))
+    assert nothing.startswith("not measured: start, ")
     assert first == "iWildCam: 24 images in 4 environments; its metric is macro-F1"
     assert second == "traps: 24 images in 4 environments; its metric is macro-F1"
     assert third == "plain: 24 images in 4 environments"

@@ -28,8 +28,13 @@ COMPONENTS: list[Component] = [
 Edited = Callable[..., set[str]]
 
 
-def all_codes() -> dict[str, str]:
+def forget() -> None:
     identity._hash.cache_clear()
+    identity._module_code.cache_clear()
+
+
+def all_codes() -> dict[str, str]:
+    forget()
     codes = {component.label: identity.component_code(component) for component in COMPONENTS}
     return {**codes, "evaluation": identity.evaluation_code()}
 
@@ -56,7 +61,7 @@ def edited(before: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     yield _edited
     monkeypatch.undo()
-    identity._hash.cache_clear()
+    forget()
 
 
 def test_a_docstring_a_comment_or_a_blank_line_leaves_every_row_valid(edited: Edited) -> None:

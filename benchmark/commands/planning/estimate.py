@@ -6,6 +6,7 @@ from importlib.resources import files
 
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.planning.workload import Workload
+from benchmark.common.errors import some
 from benchmark.common.storage.files import Storage
 from benchmark.store import costs as cost_files
 from benchmark.store.costs import Cost
@@ -69,7 +70,7 @@ class Estimate:
 
     def not_measured(self) -> list[str]:
         """Return a line on the work without measurement, if there is any."""
-        words = f"not measured: {', '.join(self.unknown)}; all times below exclude it; `--measure` measures it here"
+        words = f"not measured: {some(self.unknown)}; all times below exclude it; `--measure` measures it here"
         return [words] if self.unknown else []
 
     def text(self) -> list[str]:

@@ -93,7 +93,8 @@ def plan(
     as_before = [spec for spec in embedded if spec.label not in speeds]
     estimate = estimated(work, known, as_before, min(room.side_by_side, counts["trials"]))
     unknown = [label for label, speed in speeds.items() if speed is None]
-    estimate.unknown += [f"embedding with {label} on {gpu} (run `--measure` on such a GPU)" for label in unknown]
+    on_gpus = [f"embedding with {label} on {gpu} (run `--measure` on such a GPU)" for label in unknown]
+    estimate.unknown = [*on_gpus, *estimate.unknown]
     bill = billed(offer, estimate, speeds, work.passes) if offer else None
     dims = zip(recipe.backbones, work.towers, strict=True)
     return Plan(
