@@ -124,10 +124,10 @@ class Manifest:
         return digest.hexdigest()
 
     def part(self, images: int) -> "Manifest":
-        """Return the manifest of about `images` images: the first ones of each class in each environment."""
-        places = self.table.select(["environment", "class_name"]).to_pandas().groupby(["environment", "class_name"])
-        each = max(1, images // places.ngroups)
-        return replace(self, table=self.table.filter(pa.array(places.cumcount() < each)))
+        """Return the manifest of at most `images` images: the first ones of each class in each environment."""
+        names = ["environment", "class_name"]
+        places = self.table.select(names).to_pandas().groupby(names).cumcount().to_numpy()
+        return replace(self, table=self.table.take(np.sort(np.argsort(places, kind="stable")[:images])))
 
     def notes(self) -> list[str]:
         """Return notes on this copy, one sentence each: differences from the catalog, missing classes, duplicates."""

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,21 @@ def test_order_is_that_of_imagefolder_in_every_environment(toy_root: Path) -> No
         assert mine == [Path(p).relative_to(toy_root).as_posix() for p, _ in reference.samples]
         here = manifest.environment_index == manifest.environments.index(environment)
         assert manifest.table["label"].to_numpy()[here].tolist() == [label for _, label in reference.samples]
+
+
+def test_a_part_has_as_many_images_of_each_class_and_environment_as_possible(toy_root: Path) -> None:
+    manifest = read(toy_root)
+    whole, part = manifest.table.to_pylist(), manifest.part(14).table.to_pylist()
+    assert [row for row in whole if row in part] == part  # in order
+    cells = Counter((row["environment"], row["class_name"]) for row in whole)
+    for (environment, name), count in Counter((row["environment"], row["class_name"]) for row in part).items():
+        mine, every = (
+            [r for r in rows if (r["environment"], r["class_name"]) == (environment, name)] for rows in (part, whole)
+        )
+        assert mine == every[:count]
+        assert count in (14 // len(cells), 14 // len(cells) + 1)
+    assert len(part) == 14
+    assert manifest.part(10**6).table.equals(manifest.table)
 
 
 def test_environments_are_sorted_as_strings(toy_root: Path) -> None:

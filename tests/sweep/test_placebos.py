@@ -145,5 +145,6 @@ def test_a_lender_with_the_same_images_is_refused(run: Run, tmp_path: Path, tiny
     make_toy(tmp_path / "toy")
     make_toy(tmp_path / "other")
     recipe = parse_recipe(content(tmp_path, tiny_random, SETS))
-    with pytest.raises(IcmBenchError, match=r"toy borrows from other .* 36 images of both are equal"):
-        prepare(recipe, run.storage, lambda _: None)
+    for check in (lambda: prepare(recipe, run.storage, lambda _: None), lambda: plan(recipe, run.storage)):
+        with pytest.raises(IcmBenchError, match=r"toy borrows from other .* 36 images of both are equal"):
+            check()

@@ -69,7 +69,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     """Read manifests, load every backbone once, and check everything before work that takes time.
 
     Call it in a block of `connected`. `held_out` adds the checks of a sweep, such as the classes of each environment.
-    With `images`, subjects have about so many images of each data set, see `Manifest.part`. Default None: all images.
+    With `images`, subjects have at most so many images of each data set, see `Manifest.part`. Default None: all images.
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]

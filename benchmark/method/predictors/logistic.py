@@ -31,7 +31,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg.lapack import dtrtrs
 
 from benchmark.common.machine import multiplies_bfloat16
 from benchmark.method.arrays import Array, Floats, Labels, Values
@@ -472,13 +471,16 @@ class _StepHistory:
             return point.preconditioned
         order = np.asarray(self._order)
         of_steps, of_changes = (products[order] for products in self._times(point.gradient.reshape(-1)))
-        s_y, y_p_y = self._s_y[order[:, None], order], self._y_p_y[order[:, None], order]
+        s_y, y_p_y = self._s_y[order[:, None], order] * _UPPER[:n, :n], self._y_p_y[order[:, None], order]
         # The metric is for the worst case, so it is scaled to the last curvature.
         scale = float(s_y[-1, -1] / y_p_y[-1, -1])
-        along, _ = dtrtrs(s_y, of_steps)  # only the upper triangle R is read
-        outer, _ = dtrtrs(s_y, s_y.diagonal() * along + scale * (y_p_y @ along - of_changes), trans=1)
+        along = np.linalg.solve(s_y, of_steps)
+        outer = np.linalg.solve(s_y.T, s_y.diagonal() * along + scale * (y_p_y @ along - of_changes))
         in_rows = np.empty((2, n))
         in_rows[:, order] = outer, -scale * along
         shares = _cast(self._steps, in_rows if isinstance(self._steps, np.ndarray) else self._steps.new_tensor(in_rows))
         result = shares[0] @ self._steps[:n] + shares[1] @ self._preconditioned[:n]
         return result.reshape(point.gradient.shape) + scale * point.preconditioned
+
+
+_UPPER = np.triu(np.ones((MEMORY, MEMORY)))

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
 
 from benchmark.common.registry import Component
 from benchmark.method.arrays import Array
@@ -171,6 +170,8 @@ class EigenBasis(Basis):
         """Return `rows`, shape (n, D), times Q or its transpose."""
         turned = np.array(rows, dtype=self._w.dtype, order="F")
         if self._reflections is not None:
+            from scipy.linalg import get_lapack_funcs  # plans need no scipy
+
             (ormqr,) = get_lapack_funcs(("ormqr",), (turned,))
             work = _BLOCK * (len(rows) + _BLOCK + 1)
             turned[:, 1:], *_ = ormqr("R", transposed, self._reflections, self._scales, turned[:, 1:], work)
@@ -317,6 +318,8 @@ def eigenbasis(matrix: Array, largest_first: bool, single: bool = False) -> Eige
     Raises:
         LinAlgError: a value is NaN or infinite, or the algorithm did not converge.
     """
+    from scipy.linalg import get_lapack_funcs  # plans need no scipy
+
     if len(matrix) < 2:  # which LAPACK's wrappers do not take
         return EigenBasis(None, np.zeros(0), np.eye(len(matrix)), matrix.diagonal())
     scale = float(np.abs(matrix).max()) or 1.0  # so that nothing overflows in single precision

@@ -203,8 +203,10 @@ class FilteredBasis(Basis):
             return np.asarray(text @ made.right.T * self._of_directions @ made.left.T + text @ made.rest @ made.rest.T)
         return self._times(text) if self._sides == "texts" else text
 
-    def sums(self, t: Array, ranks: Sequence[int]) -> Array:  # noqa: ARG002
-        """See `Basis.sums`. The only rank is D."""
+    def sums(self, t: Array, ranks: Sequence[int]) -> Array:
+        """See `Basis.sums`. Only for the rank D alone, the matrix is not computed."""
+        if list(ranks) != [t.shape[1]]:
+            return super().sums(t, ranks)
         return (t if self._sides == "texts" else self._times(t))[:, None]
 
     def _times(self, rows: Array) -> Array:
@@ -212,8 +214,10 @@ class FilteredBasis(Basis):
         made = self._made
         return np.asarray(rows @ made.left * self._of_directions @ made.right + rows @ made.rest @ made.rest.T)
 
-    def rounding_bounds(self, t: Array, ranks: Sequence[int]) -> Array:  # noqa: ARG002
+    def rounding_bounds(self, t: Array, ranks: Sequence[int]) -> Array:
         """See `Basis.rounding_bounds`. It uses the factors, whose products may lose more digits than the matrix."""
+        if list(ranks) != [t.shape[1]]:
+            return super().rounding_bounds(t, ranks)
         if self._sides == "texts":
             return np.asarray(np.abs(t).sum(axis=1)[None])
         of_f = self._of_directions @ self._made.lengths + self._made.rest.shape[1]
