@@ -173,8 +173,11 @@ SMALL = {  # as the demo has 27 trials, and is run twice here
     "interventions.kinds": [{"name": "grayscale"}],
     "sweep.grids": {},
     "sweep.intervention_sets": [{"name": "all"}],
+    "sweep.lambdas": [10],
     "sweep.predictors": ["zero_shot"],
     "sweep.projections": ["identity", "icm", "shrinkage"],
+    "sweep.protocols": ["held_out"],
+    "sweep.ranks": [64, 256],
 }
 
 
