@@ -87,7 +87,7 @@ def _some(trials: list[Trial]) -> list[Trial]:
     chosen = trials[:_SMALL_TRIALS] if len(trials) > _SMALL_TRIALS else []
     for trial in {kind_of(trial.spec): trial for trial in reversed(trials)}.values():
         spec = replace(trial.spec, space={}, lambdas=trial.spec.lambdas or ((1.0,) if trial.spec.space else ()))
-        fold = spec.fold or (0 if spec.folds and spec.predictor.uses_training_images else None)
+        fold = 0 if spec.folds and spec.predictor.uses_training_images else None
         held_out = spec.holdouts(trial.environments)[0].name
         chosen.append(replace(trial, spec=replace(spec, held_out=held_out, fold=fold)))
     return [*{trial.id: trial for trial in chosen}.values()]
