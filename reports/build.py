@@ -1,31 +1,23 @@
 """Write one report from result rows: the answer, tables in five formats, figures in three, and one HTML page.
 
-`icm-bench run` and `icm-bench report` call `write_report`. The manifest `made.json` holds a key, which is a hash of all
-inputs. A report is not built again while its key is unchanged.
+`icm-bench run` and `icm-bench report` call `write_report`, unless the report in the folder is up to date, see made.py.
 """
 
-import hashlib
-import pickle
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from benchmark.common.code import packages_as_they_are
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.common.terminal.progress import Progress, tell
-from benchmark.common.workers import Workers, at_once, cores
+from benchmark.common.workers import Workers, cores
 from benchmark.method.evaluation.metrics import ACCURACY
 from benchmark.method.evaluation.selection import IMPORTED
 from benchmark.method.evaluation.tested import Tested
-from benchmark.store.sealed import read_json, sealed_json
 from reports.analysis import findings, metrics, verdicts
 from reports.analysis.backbones import lines_of
 from reports.analysis.comparisons import overall_record, to_records
@@ -34,6 +26,7 @@ from reports.analysis.selections import ImagesOf, Predicted, Selections, pick_re
 from reports.analysis.settings import BANNER, Options, by_setting, named
 from reports.document.paper import Paper, Scope, answer_paragraphs, chapters, write_paper
 from reports.figures import Drawing, Figure, all_drawings, captions, drawn, left_out
+from reports.made import ReportFiles, write_made
 from reports.page.build import PageContent, page
 from reports.page.data import Images, ThumbnailsOf, wanted
 from reports.render import FORMATS, all_tex
@@ -48,31 +41,6 @@ from reports.text.sentences import Origin
 from reports.text.verdicts import headline, sentence
 
 MIN_ROWS_FOR_WORKER = 500  # reports with more rows draw figures in a second process
-
-
-MADE = "made.json"
-_PACKAGES = ("jinja2", "matplotlib", "numpy", "pandas", "scipy")  # packages whose versions enter the key
-
-
-@dataclass(frozen=True)
-class ReportFiles:
-    """Result of `write_report`.
-
-    Attributes:
-        report: path or URI of report.md.
-        files: paths or URIs of all files, report.md first.
-        text: the answer for a terminal, 80 characters wide.
-        headline: headline of the answer.
-        verdicts: one record for each verdict; the field `sentence` is the verdict in words.
-        built: whether the report was built now; False if it existed with equal rows, options and code.
-    """
-
-    report: str
-    files: list[str]
-    text: str
-    headline: str
-    verdicts: list[dict[str, Any]]
-    built: bool
 
 
 class ReportContent:
@@ -118,11 +86,10 @@ def write_report(
     origin: Origin,
     options: Options | None = None,
     images: Images | None = None,
+    key: str = "",
+    counts: Mapping[str, Any] | None = None,
 ) -> ReportFiles:
-    """Write the report of result rows into one folder, unless it is up to date. Equal rows give equal bytes.
-
-    The report is up to date if `made.json` in the folder has the key of these inputs, and no file was changed or is
-    missing.
+    """Write the report of result rows into one folder. Equal rows give equal bytes.
 
     Args:
         rows: result rows from `benchmark.store.rows.read_rows`, of any number of data sets and backbones.
@@ -132,6 +99,8 @@ def write_report(
         origin: provenance of the rows, and missing results.
         options: options of the report; by default `Options()`.
         images: lists and thumbnails of images; by default none.
+        key: hash of all inputs, by which `made.unchanged` recognizes the report; by default it is always built again.
+        counts: plain data on the rows that `made.unchanged` returns with the report; by default none.
 
     Raises:
         IcmBenchError: there are no rows, a method requested for comparison is unknown, or a file cannot be written.
@@ -141,37 +110,16 @@ def write_report(
             f"There are no result rows for the report '{origin.name}'; run `icm-bench sweep RECIPE` first."
         )
     options, images = options or Options(), images or Images()
-    lists = cache(images.images_of)
     own_tables(options.tables)  # fails before any work if a table cannot be loaded
-    there = [name for name in sorted(set(rows["images"].dropna())) if lists(name) is not None]
-    own = [metric.implementation for metric in (*options.metrics, *options.metric_of.values())]
-    pdf = options.paper and shutil.which("pdflatex") is not None
-    inputs = replace(options, color=False), own, pdf, images.thumbnails_of is not None
-    # `Origin.costs` also has costs of commands, which a report does not show.
-    shown = [cost for cost in origin.costs if "kind" not in cost or cost["kind"][0] in ("embedding", "trial")]
-    origin = replace(origin, costs=() if options.price is None else tuple(shown))
-    key = key_of(rows, sorted(tested), there, origin, *inputs)
-    if made := unchanged(storage, folder, key):
-        tell("report: up to date; rows, options and code are unchanged.")
-        return _report_files(made, storage, folder, options.color, built=False)
     texts = [name for name in rows if isinstance(rows[name].dtype, pd.StringDtype)]  # slow to read one by one
     # Matrices are small, so BLAS threads would only wait for each other.
     with threadpool_limits(1, "blas"), pd.option_context("future.infer_string", False):
         rows = rows.astype(dict.fromkeys(texts, "category")).astype(dict.fromkeys(texts, object))
-        contents, summary_data = _build(rows, tested, origin, options, replace(images, images_of=lists))
+        contents, shown = _build(rows, tested, origin, options, replace(images, images_of=cache(images.images_of)))
     # The key does not cover the code of a user's own tables, and a failure of pdflatex may be temporary.
-    is_cacheable = not options.tables and (not pdf or summary_data["paper"].endswith(".pdf"))
-    made = write_made(storage, folder, key if is_cacheable else "", contents, summary_data)
-    return _report_files(made, storage, folder, options.color, built=True)
-
-
-def _report_files(made: Mapping[str, Any], storage: Storage, folder: str, color: bool, built: bool) -> ReportFiles:
-    """Return the `ReportFiles` that a manifest describes."""
-    paths = {name: storage.path(_name(folder, name)) for name in [*dict(made["files"]), MADE]}
-    page, paper = paths["index.html"], made["paper"]
-    shown = [made["texts"][color] + page, *([f"Paper: {paths[paper]}"] if paper else []), made["note"]]
-    answer, every = "\n".join(filter(None, shown)), [dict(one) for one in made["verdicts"]]
-    return ReportFiles(paths["report.md"], [*paths.values()], answer, made["headline"], every, built)
+    lacks_pdf = options.paper and shutil.which("pdflatex") and not shown["paper"].endswith(".pdf")
+    key = "" if options.tables or lacks_pdf else key
+    return write_made(storage, folder, key, contents, {**shown, "counts": dict(counts or {})}, options.color)
 
 
 def _build(
@@ -273,51 +221,3 @@ def _markdown(report: ReportContent, drawings: Sequence[Drawing]) -> bytes:
     }
     settings, names = [setting for setting, _ in report.results], [one.name for one in drawings]
     return summary.report_markdown(report.origin, settings, report.answer, report.tables, names, more).encode()
-
-
-def key_of(rows: pd.DataFrame, *inputs: object) -> str:
-    """Return the hash (SHA-256, hex) of rows, code, package versions and further inputs of a report.
-
-    Equal `inputs` must have an equal `repr`.
-    """
-    digest = hashlib.sha256(repr([packages_as_they_are(), *map(version, _PACKAGES), *inputs]).encode())
-    values = pickle.Pickler(SimpleNamespace(write=digest.update), protocol=5)
-    values.fast = True  # no memo: equal values give equal bytes, even if they are distinct objects
-    for name, column in rows.items():
-        values.dump((name, column.tolist()))
-    return digest.hexdigest()
-
-
-def unchanged(storage: Storage, folder: str, key: str) -> dict[str, Any] | None:
-    """Return the manifest in the folder if it has this key and all its files are unchanged; else None."""
-    try:
-        made: dict[str, Any] = read_json(storage, _name(folder, MADE))
-        if made["key"] != key:
-            return None
-
-        def is_same(file: Sequence[str]) -> bool:
-            return hashlib.sha256(storage.read_bytes(_name(folder, file[0]))).hexdigest() == file[1]
-
-        progress = Progress("comparing", len(made["files"]), "files")
-        read = at_once(is_same, made["files"], progress, local=storage.is_local)
-        return made if all(read) else None
-    except (IcmBenchError, KeyError, TypeError, IndexError):  # no manifest, or a file is missing or damaged
-        return None
-
-
-def write_made(
-    storage: Storage, folder: str, key: str, contents: Mapping[str, bytes], summary_data: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Write the files of a report, then its manifest; return the manifest.
-
-    A report with the key "" is always built again.
-    """
-    storage.write_files(folder, contents)
-    files = [(name, hashlib.sha256(content).hexdigest()) for name, content in contents.items()]
-    made = {**summary_data, "key": key, "files": files}
-    storage.write_bytes(_name(folder, MADE), sealed_json(made))
-    return made
-
-
-def _name(folder: str, file: str) -> str:
-    return f"{folder}/{file}" if folder else file

@@ -46,18 +46,22 @@ class Gathered:
     left_out: tuple[str, ...] = ()  # sentences on backbones for which parts of a recipe are left out
 
 
-def rows_of(
-    recipe: Recipe,
-    storage: Storage,
-    subjects: "Sequence[Subject]" = (),
-    where: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[Gathered, int, Storage, str]:
-    """Return four values: rows of a recipe's only record, its number of trials, and its report's storage and folder."""
+def record_and_place(
+    recipe: Recipe, storage: Storage, subjects: "Sequence[Subject]" = ()
+) -> tuple[RunRecord, Storage, str]:
+    """Return three values: a recipe's only record, and its report's storage and folder."""
     file = only_record_of(recipe, storage, subjects)
     record = read_record(storage, file)
     folder = report_folder(record.name, record.recipe_hash, PurePosixPath(file).stem)
-    place = (Storage(recipe.run.out), "") if recipe.run.out else (storage, folder)
-    return gather([(storage, record)], where), len(record.trials), *place
+    return record, *((Storage(recipe.run.out), "") if recipe.run.out else (storage, folder))
+
+
+def rows_of(
+    recipe: Recipe, storage: Storage, where: Mapping[str, Sequence[str]] | None = None
+) -> tuple[Gathered, int, Storage, str]:
+    """Return four values: rows of a recipe's only record, its number of trials, and its report's storage and folder."""
+    record, out, folder = record_and_place(recipe, storage)
+    return gather([(storage, record)], where), len(record.trials), out, folder
 
 
 def gather(

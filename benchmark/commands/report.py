@@ -1,30 +1,36 @@
 """`icm-bench report`: collects result rows, from which reports/build.py writes tables, figures and one page."""
 
+import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmark.commands.gather import Gathered, gather, rows_of
+from benchmark.commands.gather import Gathered, gather, record_and_place
 from benchmark.commands.preparing.records import never_run, record_files
 from benchmark.commands.stores import check_data, check_out
 from benchmark.common.errors import FaultError, IcmBenchError, OutcomeError
 from benchmark.common.plain import canonical_hash
 from benchmark.common.storage.files import Storage
+from benchmark.common.terminal.progress import tell
 from benchmark.datasets.catalog import CATALOG
 from benchmark.method.evaluation.metrics import BUILT_IN, METRICS, Metric
 from benchmark.recipe.recipe import Recipe
-from benchmark.store.costs import REPORT, Cost, on_this_machine, remember, report_work
+from benchmark.store.costs import REPORT, Cost, on_this_machine, read, remember, report_work
 from benchmark.store.records import RunRecord, read_record
-from benchmark.store.tested import read_images
+from benchmark.store.row_index import states
+from benchmark.store.rows import all_failures, all_trials, failures
+from benchmark.store.tested import IMAGES, read_images
 from reports.analysis.settings import Options as Options  # commands build it
+from reports.made import key_of, unchanged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from benchmark.embedding.speed import EmbedReport
     from benchmark.sweep.subject import Subject
+    from reports.made import ReportFiles
     from reports.page.data import Thumbnails
     from reports.text.sentences import Origin
 
@@ -92,12 +98,10 @@ def report_stage(
             cannot be written.
     """
     began = time.time()
-    gathered, trials, out, folder = rows_of(recipe, storage, subjects)
-    if gathered.failed and not len(gathered.rows):
-        raise failure(gathered, trials)
-    outcome = _write([recipe], gathered, [storage], (out, folder), options, images, embedded)
+    record, out, folder = record_and_place(recipe, storage, subjects)
+    outcome = _report([recipe], [(storage, record)], {}, (out, folder), options, images, embedded)
     if outcome.built:
-        remember((storage, on_this_machine()), [Cost(REPORT, report_work(len(gathered.rows)), time.time() - began)])
+        remember((storage, on_this_machine()), [Cost(REPORT, report_work(outcome.rows), time.time() - began)])
     return outcome
 
 
@@ -135,57 +139,105 @@ def report_any(
         if not files:
             raise IcmBenchError(never_run(recipe, " and ".join(s.path("") for s in stores)))
         parts += [(storage, read_record(storage, file)) for storage, file in files]
-    gathered = gather(parts, where)
-    if gathered.rows.empty:
-        if gathered.failed:
-            raise failure(gathered, len(gathered.failed))
-        places = " and ".join(gathered.stores)
-        raise IcmBenchError(f"{places} holds no result rows; `icm-bench run RECIPE --store URI` writes some.")
-    what = [sorted(set(gathered.rows["trial_id"])), sorted((c, sorted(v)) for c, v in where.items())]
+    there = {name for storage, record in parts for name in states(storage).keys() & _trials_of(storage, record)}
+    what = [sorted(there), sorted((column, sorted(values)) for column, values in where.items())]
     out = next((recipe.run.out for recipe in recipes if recipe.run.out), out)
     place = (Storage(out), "") if out else (stores[0], f"reports/rows-{canonical_hash(what)[:8]}")
-    return _write(recipes, gathered, stores, place, options, images)
+    return _report(recipes, parts, where, place, options, images)
 
 
-def _write(
+@dataclass(frozen=True)
+class _Request:
+    """What a report is made from, as in `report_any`. A part is a store and a record, or None for all its rows."""
+
+    recipes: Sequence[Recipe]
+    parts: Sequence[tuple[Storage, RunRecord | None]]
+    where: Mapping[str, Sequence[str]]
+    options: Options
+    images: bool
+
+    def key(self) -> str:
+        """Return the key of the report. A row file counts by its size and time of change, so no row is read."""
+        options = replace(self.options, color=False)
+        pdf = options.paper and shutil.which("pdflatex") is not None
+        inputs: list[object] = [options, sorted(self.where.items()), self.images, pdf]
+        inputs += [metric.implementation for metric in (*options.metrics, *options.metric_of.values())]
+        inputs += [recipe.model_dump_json(exclude={"run"}) for recipe in self.recipes]
+        for storage, record in self.parts:
+            trials, there = _trials_of(storage, record), states(storage)
+            inputs += [storage.path(""), record, [(name, there.get(name)) for name in trials]]
+            inputs.append(failures(storage, record.trials) if record else all_failures(storage))
+            inputs += [storage.files(IMAGES, ".parquet"), _shown(map(vars, read(storage)), options)]
+        return key_of(*inputs)
+
+    def build(self, place: tuple[Storage, str], key: str) -> "ReportFiles":
+        """Read all rows and write their report."""
+        from reports.build import write_report
+        from reports.page.data import Images
+
+        gathered = gather(self.parts, self.where)
+        if gathered.rows.empty:
+            if gathered.failed:
+                raise failure(gathered, sum(len(r.trials) for _, r in self.parts if r) or len(gathered.failed))
+            places = " and ".join(gathered.stores)
+            raise IcmBenchError(f"{places} holds no result rows; `icm-bench run RECIPE --store URI` writes some.")
+        origin = origin_of(" and ".join(recipe.name for recipe in self.recipes) or "rows", self.recipes, gathered)
+        origin = replace(origin, costs=_shown(gathered.costs, self.options))
+        thumbnails_of = partial(_thumbnails_of, self.recipes, set(gathered.rows["dataset"])) if self.images else None
+        images = Images(partial(images_of, [storage for storage, _ in self.parts]), thumbnails_of)
+        counts = {
+            "trials": gathered.finished,
+            "rows": len(gathered.rows),
+            "failed": gathered.failed,
+            "faults": gathered.faults,
+            "conflicts": [*gathered.conflicts],
+        }
+        return write_report(gathered.rows, gathered.tested, *place, origin, self.options, images, key, counts)
+
+
+def _report(
     recipes: Sequence[Recipe],
-    gathered: Gathered,
-    places: Sequence[Storage],
+    parts: Sequence[tuple[Storage, RunRecord | None]],
+    where: Mapping[str, Sequence[str]],
     place: tuple[Storage, str],
     options: Options | None,
-    with_images: bool,
+    images: bool,
     embedded: "Sequence[EmbedReport]" = (),
 ) -> Outcome:
-    from reports.build import write_report
-    from reports.page.data import Images
-
-    storage, folder = place
-    datasets = set(gathered.rows["dataset"])
+    """Return the outcome of a report: the one in its folder if it is up to date, else a new one."""
     # Metrics in tables, and the metric of each data set: from the recipes, else from the catalog.
     every = dict.fromkeys([*BUILT_IN, *(metric for recipe in recipes for metric in recipe.metrics)])
-    known: dict[str, Metric] = {n: METRICS.create(CATALOG[n].metric) for n in datasets if n in CATALOG}
+    known: dict[str, Metric] = {name: METRICS.create(one.metric) for name, one in CATALOG.items()}
     known |= {d.label: recipe.metric_of(d) for recipe in recipes for d in recipe.datasets}
     options = replace(options or Options(), metrics=tuple(every), metric_of=known)
-    origin = origin_of(" and ".join(recipe.name for recipe in recipes) or "rows", recipes, gathered)
-    thumbnails_of = partial(_thumbnails_of, recipes, datasets) if with_images else None
-    images = Images(partial(images_of, places), thumbnails_of)
-    report = write_report(gathered.rows, gathered.tested, storage, folder, origin, options, images)
+    request = _Request(recipes, parts, where, options, images)
+    key = request.key()
+    if report := unchanged(*place, key, options.color):
+        tell("report: up to date; rows, options and code are unchanged.")
+    else:
+        report = request.build(place, key)
     return Outcome(
         embedded=sum(e.embedded for e in embedded),
         reused=sum(e.reused for e in embedded),
         rejected={path: reason for e in embedded for path, reason in e.rejected.items()},
-        trials=gathered.finished,
-        rows=len(gathered.rows),
-        failed=gathered.failed,
-        faults=gathered.faults,
-        report=storage.path(folder).rstrip("/"),
+        report=place[0].path(place[1]).rstrip("/"),
         files=report.files,
         headline=report.headline,
         verdicts=report.verdicts,
-        conflicts=list(gathered.conflicts),
         built=report.built,
         text=report.text,
+        **report.counts,
     )
+
+
+def _trials_of(storage: Storage, record: RunRecord | None) -> list[str]:
+    """Return the ids of the trials and imported rows of a record; of all rows of the store without one."""
+    return all_trials(storage) if record is None else [*record.trials, *record.imported.values()]
+
+
+def _shown(costs: Iterable[Mapping[str, Any]], options: Options) -> tuple[Mapping[str, Any], ...]:
+    """Return the costs that a report shows: those of embedding and trials, if it has a price."""
+    return tuple(one for one in costs if options.price is not None and one["kind"][0] in ("embedding", "trial"))
 
 
 def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":

@@ -11,7 +11,7 @@ from benchmark.common.secrets import hidden_in, public
 from benchmark.recipe.specs import SearchSpec
 from benchmark.store import embeddings as store
 from benchmark.store.records import RunRecord, write_record
-from benchmark.store.rows import add_to_index, finished, read_rows, unfinished
+from benchmark.store.rows import finished, read_rows, unfinished
 from benchmark.store.tested import write_images
 from benchmark.sweep.identity import code_version
 from benchmark.sweep.search import Search, Study, rounds_of, studies_of, trial_count
@@ -68,7 +68,6 @@ def _sweep(run: Run, chosen: Callable[[list[Trial]], list[Trial]]) -> None:
         run.notify(f"sweep: {len(trials)} trials, {len(ids) - len(missing)} of them done before")
         left = [trial for trial in trials if trial.id in missing]
         sweep(storage, left, recipe.run, recipe.name, run.remember)
-        add_to_index(storage, ids)
     if recipe.sweep.search and studies:
         _search(run, recipe.sweep.search, studies, ids)
 

@@ -21,12 +21,12 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.registry import Presentation
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.progress import Progress
-from benchmark.common.workers import Workers, at_once, cores
+from benchmark.common.workers import at_once
 from benchmark.method.evaluation.metrics import ACCURACY, CURVES
 from benchmark.method.evaluation.selection import KEY, SCORES, packed, unpacked
 from benchmark.store import sealed
 from benchmark.store.frames import frame
-from benchmark.store.row_index import indexed, rows_at, states, worth_it, write_index
+from benchmark.store.row_index import Place, State, indexed, rows_at, states, worth_it, write_index
 from benchmark.store.sealed import DamagedError, reading, sealed_json, sealed_parquet
 from benchmark.store.tested import read_tested, sound_of
 
@@ -44,8 +44,6 @@ _SEALED = "predicted_ranks"  # all files with this column have a digest
 _VERSION_KEY = b"icm_bench_rows"
 
 _TOGETHER = 64  # number of row files in one part of a read
-_PARTS_EACH = 16  # minimum number of parts per process, since a process takes a second to start
-_WORTH_PROCESSES = 4096  # row files; reading fewer is faster than starting processes
 _ACCURACIES = pa.list_(pa.float64())
 
 _WHAT = (
@@ -223,7 +221,6 @@ def unfinished(storage: Storage, trial_ids: Sequence[str]) -> list[str]:
     Raises:
         IcmBenchError: a row file is damaged, has a later version, or holds another trial's rows.
     """
-    add_to_index(storage, trial_ids)
     named: dict[object, set[object]] = {}
     for name, hash_ in zip(*_read_all(storage, trial_ids, ["trial_id", "tested"]).to_pydict().values(), strict=True):
         named.setdefault(name, set()).add(hash_)
@@ -236,30 +233,10 @@ def finished(storage: Storage) -> set[str]:
     return {*states(storage)}
 
 
-def add_to_index(storage: Storage, trial_ids: Sequence[str]) -> None:
-    """Copy the rows of finished trials into the row index, if the index lacks many of them.
-
-    Raises:
-        IcmBenchError: a row file is damaged, has a later version, or holds another trial's rows.
-    """
-    there = states(storage)
-    wanted = {name: there[name] for name in trial_ids if name in there}
-    if not worth_it(storage, len(wanted)):
-        return
-    known = indexed(storage, wanted, schema(), ["trial_id"])
-    lacking = [name for name in wanted if name not in known]
-    if worth_it(storage, len(lacking)):
-        every = schema().names
-        progress = Progress("reading", len(lacking), "row files")
-        tables = at_once(lambda name: _read(storage, row_file(name), every), lacking, progress, local=storage.is_local)
-        trials = ((name, wanted[name], table) for name, table in zip(lacking, tables, strict=True))
-        write_index(storage, trials, schema())
-
-
 def index_rows(storage: Storage, written: Mapping[str, pa.Table], planned: int) -> None:
     """Add rows that `write_rows` has just written, trial id -> table, to the row index of a sweep of `planned` trials.
 
-    Small sweeps need no index. In an object store the state of each file is a request; `add_to_index` needs only one.
+    Small sweeps need no index. In an object store the state of each file is a request; `read_rows` needs only one.
     """
     if storage.is_local and worth_it(storage, planned) and len(written) > 1:
         trials = ((name, storage.state(row_file(name)), table) for name, table in written.items())
@@ -399,8 +376,7 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
     """Return columns of the rows of the finished trials among `trial_ids`."""
     there, fields = states(storage), _fields(tuple(columns))
     names = [name for name in trial_ids if name in there]
-    wanted = {name: there[name] for name in names}
-    known = indexed(storage, wanted, schema(), columns) if worth_it(storage, len(wanted)) else {}
+    known = _from_index(storage, {name: there[name] for name in names}, columns)
 
     def of_trials(some: Sequence[str]) -> pa.Table:
         parts = []
@@ -415,29 +391,27 @@ def _read_all(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]
     together = _TOGETHER if storage.is_local else max(1, min(_TOGETHER, len(names) // _TOGETHER))
     parts = [names[begin : begin + together] for begin in range(0, len(names), together)]
     progress = Progress("reading", len(names), "trials")
-    if storage.is_local and not known and len(names) >= _WORTH_PROCESSES and cores() > 1:
-        tables = _read_by_processes(storage, parts, columns, progress)
-    else:
-        tables = list(at_once(of_trials, parts, progress, together, storage.is_local))
+    tables = list(at_once(of_trials, parts, progress, together, storage.is_local))
     return pa.concat_tables(tables) if tables else fields.empty_table()
 
 
-def _read_by_processes(
-    storage: Storage, parts: Sequence[Sequence[str]], columns: Sequence[str], progress: Progress
-) -> list[pa.Table]:
-    """Return the rows of each part, read by processes: with very many files Python, not the disk, limits the speed."""
-    found: dict[int, pa.Table] = {}
-    with Workers(min(cores(), 1 + len(parts) // _PARTS_EACH), __name__) as workers:
-        for number, table in workers.call_all(read_part, ((storage, part, columns) for part in parts)):
-            found[number] = table
-            progress.update(len(parts[number]))
-    progress.close()
-    return [found[number] for number in range(len(parts))]
+def _from_index(storage: Storage, wanted: Mapping[str, State], columns: Sequence[str]) -> dict[str, Place]:
+    """Return trial id -> place of its rows in the index; if it lacks many of the trials, their rows are added to it."""
+    if not worth_it(storage, len(wanted)):
+        return {}
+    known = indexed(storage, wanted, schema(), columns)
+    lacking = [name for name in wanted if name not in known]
 
+    def read() -> Iterator[tuple[str, State, pa.Table]]:
+        progress, every = Progress("reading", len(lacking), "row files"), schema().names
+        tables = at_once(lambda name: _read(storage, row_file(name), every), lacking, progress, local=storage.is_local)
+        for name, table in zip(lacking, tables, strict=True):
+            known[name] = Place(table.select(columns), 0, len(table))
+            yield name, wanted[name], table
 
-def read_part(storage: Storage, trial_ids: Sequence[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield one table: the given columns of the rows of some trials. A worker process calls this function."""
-    yield pa.concat_tables(_read(storage, row_file(name), columns) for name in trial_ids).combine_chunks()
+    if worth_it(storage, len(lacking)):
+        write_index(storage, read(), schema())
+    return known
 
 
 def _read(storage: Storage, name: str, columns: Sequence[str]) -> pa.Table:

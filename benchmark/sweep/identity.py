@@ -32,6 +32,7 @@ _PACKAGE = Path(__file__).parent.parent
 _version = cache(version)
 
 
+@cache  # a sweep asks for each trial
 def evaluation_code() -> str:
     """Return the SHA-256 (hex) of the code that all rows depend on, without components."""
     return _hash(tuple((module, _source(module)) for module in ENTRIES))
@@ -48,7 +49,7 @@ def component_code(component: Component) -> str:
     return _hash(tuple(sorted(own_modules(kind).items())))
 
 
-@cache  # a sweep asks for each trial
+@cache
 def _module_code(module: str) -> str:
     return _hash(((module, _source(module)),))
 

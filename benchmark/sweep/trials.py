@@ -9,7 +9,7 @@ and ranks. `common_columns` in `benchmark/sweep/evaluate.py` writes the specific
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from benchmark.backbones.facts import Texts
@@ -99,7 +99,7 @@ class TrialSpec:
 
     def holdouts(self, environments: Sequence[str]) -> list[Holdout]:
         """Return the holdouts of the trial on a subject with these environments."""
-        every = self.protocol.holdouts(environments, self.test_splits)
+        every = _holdouts_of(self.protocol, tuple(environments), self.test_splits)
         return [holdout for holdout in every if self.held_out in (None, holdout.name)]
 
     def fit_counts(self, environments: Sequence[str]) -> tuple[int, int, int]:
@@ -107,12 +107,8 @@ class TrialSpec:
 
         A fit for several holdouts or folds counts once. A tested fit that also serves for selection counts as tested.
         """
-        holdouts, min_sources = self.holdouts(environments), self.min_sources
-        cases = cases_of(holdouts, self.split, False, self.fold, min_sources, self.train_share)
-        tested = {case.tested for case in cases}
-        chosen = blocks_by_fit(pair for case in cases for pair in case.training_domain).keys() - tested
-        left_out = blocks_by_fit(pair for case in cases for pair in case.lodo).keys() - tested - chosen
-        return len(left_out), len(chosen), len(tested)
+        holdouts, split = tuple(self.holdouts(environments)), replace(self.split, seed=0)  # equal for all seeds
+        return _fit_counts(holdouts, split, self.fold, self.min_sources, self.train_share)
 
     def sampled(self, images: Collection[int]) -> int | None:
         """Return the number of images per source and fold in fits that only serve selection; None: all images."""
@@ -335,6 +331,25 @@ class Trial:
         return self.subject.view_draw if any(kind.is_random for kind in kinds) else 0
 
 
+# Trials of many seeds differ in the seed alone.
+@lru_cache(maxsize=1024)
+def _holdouts_of(
+    protocol: Protocol, environments: tuple[str, ...], test_splits: tuple[TestSplit, ...]
+) -> tuple[Holdout, ...]:
+    return tuple(protocol.holdouts(environments, test_splits))
+
+
+@lru_cache(maxsize=1024)
+def _fit_counts(
+    holdouts: tuple[Holdout, ...], split: Split, fold: int | None, min_sources: int, train_share: float
+) -> tuple[int, int, int]:
+    cases = cases_of(holdouts, split, False, fold, min_sources, train_share)
+    tested = {case.tested for case in cases}
+    chosen = blocks_by_fit(pair for case in cases for pair in case.training_domain).keys() - tested
+    left_out = blocks_by_fit(pair for case in cases for pair in case.lodo).keys() - tested - chosen
+    return len(left_out), len(chosen), len(tested)
+
+
 def trial_specs(
     recipe: Recipe, dataset: str, dim: int, kinds: Collection[str] | None = None, texts: Texts = "any"
 ) -> list[TrialSpec]:
@@ -345,7 +360,7 @@ def trial_specs(
     search, specifications have a space and no lambdas. `kinds`: available kinds of pairs; default: all kinds in the
     recipe.
     """
-    sweep, clusters = recipe.sweep, recipe.clusters_of(dataset)
+    sweep, clusters, metric = recipe.sweep, recipe.clusters_of(dataset), recipe.chosen_by(dataset)
     metrics = tuple(one for one in recipe.metrics if one.needs == "scores" and one not in BUILT_IN)
     kinds = kinds_of(recipe, dataset, texts) if kinds is None else kinds
     return [
@@ -364,7 +379,7 @@ def trial_specs(
             space=space,
             selection_images=sweep.selection_images,
             metrics=metrics,
-            metric=recipe.chosen_by(dataset),
+            metric=metric,
             train_share=share,
         )
         for protocol in recipe.protocols_for(dataset)

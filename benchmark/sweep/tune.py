@@ -58,7 +58,7 @@ def sweep(
         IcmBenchError: a row file is damaged or has another trial's rows, the store cannot be written, or the sweep
             ended before all trials were tried.
     """
-    to_run = set(unfinished(storage, [trial.id for trial in trials]))
+    to_run = set(unfinished(storage, [trial.id for trial in trials])) if trials else set()
     missing = [trial for trial in trials if trial.id in to_run]
     # Trials that share much work become adjacent.
     missing.sort(key=lambda t: (t.shares, t.spec.protocol.name, t.spec.predictor.uses_training_images, t.sums))

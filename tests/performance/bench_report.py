@@ -33,7 +33,7 @@ from benchmark.method.evaluation.selection import packed
 from benchmark.method.evaluation.tested import Tested
 from benchmark.method.predictors import PREDICTORS
 from benchmark.method.subspace import PROJECTIONS
-from benchmark.store.rows import add_to_index, read_rows, schema, write_rows
+from benchmark.store.rows import read_rows, schema, write_rows
 from benchmark.store.tested import read_tested, write_tested
 from reports.build import write_report
 from reports.text.sentences import Origin
@@ -241,7 +241,7 @@ def main() -> None:
             folder = (args.keep or Path(place)) / name
             if not (folder / "names.json").exists():
                 store = fill[name](Unsynced(str(folder)))
-                add_to_index(store.storage, store.names)  # as a sweep does at its end
+                read_rows(store.storage, store.names)  # which makes the index, as the first report does
                 (folder / "names.json").write_text(json.dumps(store.names))
             command = [sys.executable, "-m", "tests.performance.bench_report", "--measure", str(folder)]
             said = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout

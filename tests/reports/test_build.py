@@ -14,7 +14,8 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.method.evaluation.selection import SOURCE_RULES
 from reports.analysis.settings import Options
-from reports.build import ReportFiles, write_report
+from reports.build import write_report
+from reports.made import ReportFiles
 from reports.text.sentences import Origin
 from reports.text.summary import MAX_LINES
 from tests.reports.synthetic import TESTED, frame, row

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmark.common.storage.files import Storage
-from reports.build import ReportFiles, write_report
+from reports.build import write_report
+from reports.made import ReportFiles
 from reports.text.sentences import Origin
 from tests.reports.page.test_build import blobs, table_lines
 from tests.reports.synthetic import TESTED, frame, row

@@ -17,7 +17,8 @@ from benchmark.common.errors import PluginError
 from benchmark.common.storage.files import Storage
 from benchmark.common.terminal.escaping import one_line
 from reports.analysis.settings import Options
-from reports.build import MADE, ReportFiles, write_report
+from reports.build import write_report
+from reports.made import MADE, ReportFiles
 from reports.text.sentences import Origin
 from tests.reports.page.test_browser import CHROMIUM, Opened, axe
 from tests.reports.render.test_latex import compiled, complaints, needs_pdflatex

@@ -69,7 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records.write_record(storage, record, RunRecord("x", {}, "ab" * 32, ["trial"], 1, {"a test": "its rows"}))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(row_index, "LEAST_ON_DISK", 1)
-        rows.add_to_index(storage, ["trial"])
+        rows.read_rows(storage, ["trial"])
     return folder
 
 

@@ -12,7 +12,7 @@ import pytest
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.store import row_index, upkeep
-from benchmark.store.rows import add_to_index, finished, read_rows, read_source_scores, row_file, unfinished, write_rows
+from benchmark.store.rows import finished, read_rows, read_source_scores, row_file, unfinished, write_rows
 from benchmark.store.upkeep import clean
 from tests.conftest import S3
 from tests.reports.synthetic import row
@@ -35,18 +35,24 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return storage
 
 
+def by_file(storage: Storage, names: list[str]) -> pd.DataFrame:
+    """Return rows that are read so few at a time that no index is made."""
+    parts = [read_rows(storage, names[first : first + 12]) for first in range(0, COUNT, 12)]
+    return pd.concat(parts, ignore_index=True)
+
+
 def test_the_index_is_a_copy_that_may_go_at_any_time(storage: Storage) -> None:
     order = NAMES[::-1]
-    one_by_one = read_rows(storage, order)
+    one_by_one = by_file(storage, order)
     assert not storage.files(row_index.ROOT, "")
-    add_to_index(storage, NAMES)
+    pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)  # makes the index
     (file,) = storage.files(row_index.ROOT, "")
     pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)
     scores = [read_source_scores(storage, some) for some in (order, order[:10], order[10:])]
     assert scores[0] == scores[1] + scores[2]
     before = storage.read_bytes(file)
-    add_to_index(storage, NAMES)  # nothing is lacking
-    assert storage.files(row_index.ROOT, "") == [file]
+    assert read_rows(storage, NAMES)["trial_id"].tolist() == [name for name in NAMES for _ in range(2)]
+    assert storage.files(row_index.ROOT, "") == [file]  # nothing was lacking
     storage.write_bytes(file, before[: len(before) // 2])  # damaged
     pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)
     storage.delete(file)
@@ -55,7 +61,7 @@ def test_the_index_is_a_copy_that_may_go_at_any_time(storage: Storage) -> None:
 
 
 def test_rows_that_are_newer_than_the_index_or_gone_count(storage: Storage) -> None:
-    add_to_index(storage, NAMES)
+    read_rows(storage, NAMES)
     write_rows(storage, "007", [row(seed=1000)])  # of another size
     storage.delete(row_file("011"))
     read = read_rows(storage, NAMES)
@@ -74,7 +80,7 @@ def test_rows_that_are_newer_than_the_index_or_gone_count(storage: Storage) -> N
 def test_a_run_that_is_killed_between_rows_and_index_goes_on(
     storage: Storage, written: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one_by_one, write = read_rows(storage, NAMES), row_index._write
+    one_by_one, write = by_file(storage, NAMES), row_index._write
     monkeypatch.setattr(row_index, "MAX_TRIALS", COUNT // 2)
 
     def killed(storage: Storage, *given: Any) -> None:
@@ -83,22 +89,34 @@ def test_a_run_that_is_killed_between_rows_and_index_goes_on(
         write(storage, *given)
 
     monkeypatch.setattr(row_index, "_write", killed)
-    process = multiprocessing.get_context("fork").Process(target=add_to_index, args=(storage, NAMES))
+    process = multiprocessing.get_context("fork").Process(target=read_rows, args=(storage, NAMES))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
     monkeypatch.setattr(row_index, "_write", write)
     for files in (written, 2):
         assert len(storage.files(row_index.ROOT, "")) == files
-        pd.testing.assert_frame_equal(read_rows(storage, NAMES), one_by_one)
         assert all(upkeep.problem_of(storage, name) == "" for name in storage.files(row_index.ROOT, ""))
         monkeypatch.setattr(row_index, "LEAST_ON_DISK", COUNT // 2)
-        add_to_index(storage, NAMES)
+        pd.testing.assert_frame_equal(read_rows(storage, NAMES), one_by_one)
 
 
 @pytest.mark.parametrize("storage", ["folder"], indirect=True)  # where times of changes are finer than a second
 def test_a_damaged_row_file_is_not_hidden_by_the_index(storage: Storage) -> None:
-    add_to_index(storage, NAMES)
+    read_rows(storage, NAMES)
     storage.write_bytes(row_file("001"), storage.read_bytes(row_file("000")))
     with pytest.raises(IcmBenchError, match=r"rows/001\.parquet holds rows of the trial 000"):
         read_rows(storage, NAMES)
+
+
+@pytest.mark.parametrize("storage", ["folder"], indirect=True)
+def test_a_store_that_is_read_only_is_read_without_an_index(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_by_one = by_file(storage, NAMES)
+
+    def refused(*_: Any) -> None:
+        raise IcmBenchError("read-only")
+
+    monkeypatch.setattr(row_index, "MAX_TRIALS", 5)  # the first file of the index is refused after so many trials
+    monkeypatch.setattr(Storage, "write_bytes", refused)
+    pd.testing.assert_frame_equal(read_rows(storage, NAMES), one_by_one)
+    assert not storage.files(row_index.ROOT, "")

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -215,26 +214,3 @@ def test_a_file_that_holds_another_trials_rows_is_refused_by_name(tmp_path: Path
     pq.write_table(other, tmp_path / row_file("four"))
     with pytest.raises(IcmBenchError, match=r"four\.parquet is damaged"):
         unfinished(storage, ["four"])
-
-
-def test_processes_read_very_many_files_as_threads_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage, names = Storage(str(tmp_path)), [f"trial{i}" for i in range(7)]
-    for i, name in enumerate(names):
-        write_rows(storage, name, [row(held_out=place, seed=i, target=(i / 8,)) for place in ("art", "photo")])
-    by_threads = read_rows(storage, names)
-    monkeypatch.setattr(rows, "_TOGETHER", 2)  # files in a call
-    monkeypatch.setattr(rows, "_WORTH_PROCESSES", 2)
-    monkeypatch.setattr(rows, "cores", lambda: 2)
-    called, by_processes = [], rows._read_by_processes
-
-    def noted(*given: Any) -> list[pa.Table]:
-        called.append(len(given[1]))
-        return by_processes(*given)
-
-    monkeypatch.setattr(rows, "_read_by_processes", noted)
-    pd.testing.assert_frame_equal(read_rows(storage, names), by_threads)
-    assert called == [4]
-    assert [one["seed"] for one in read_source_scores(storage, names)] == [i for i in range(7) for _ in "ab"]
-    (tmp_path / row_file(names[4])).write_bytes(b"no rows")
-    with pytest.raises(IcmBenchError, match=r"trial4\.parquet is damaged"):
-        read_rows(storage, names)

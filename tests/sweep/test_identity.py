@@ -31,6 +31,7 @@ Edited = Callable[..., set[str]]
 def forget() -> None:
     identity._hash.cache_clear()
     identity._module_code.cache_clear()
+    identity.evaluation_code.cache_clear()
 
 
 def all_codes() -> dict[str, str]:

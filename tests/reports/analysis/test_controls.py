@@ -10,7 +10,8 @@ import pytest
 from benchmark.common.storage.files import Storage
 from reports.analysis.findings import ControlResult, Expected, comparisons, control_result
 from reports.analysis.settings import Options
-from reports.build import ReportFiles, write_report
+from reports.build import write_report
+from reports.made import ReportFiles
 from reports.text.sentences import Origin
 from tests.reports.synthetic import TESTED, frame, only, row
 from tests.reports.test_build import without_figures

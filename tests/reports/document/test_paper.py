@@ -11,8 +11,9 @@ import reports.build
 from benchmark.common.storage.files import Storage
 from reports.analysis.published_checks import OWN_ROWS
 from reports.analysis.settings import Options
-from reports.build import ReportFiles, write_report
+from reports.build import write_report
 from reports.document import paper
+from reports.made import ReportFiles
 from reports.render.latex import latex_escape
 from reports.text.sentences import Origin
 from tests.reports.document.rows import rows
