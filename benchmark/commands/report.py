@@ -165,7 +165,8 @@ class _Request:
         inputs += [recipe.model_dump_json(exclude={"run"}) for recipe in self.recipes]
         for storage, record in self.parts:
             trials, there = _trials_of(storage, record), states(storage)
-            inputs += [storage.path(""), record, [(name, there.get(name)) for name in trials]]
+            listed = record and replace(record, done="")
+            inputs += [storage.path(""), listed, [(name, there.get(name)) for name in trials]]
             inputs.append(failures(storage, record.trials) if record else all_failures(storage))
             inputs += [storage.files(IMAGES, ".parquet"), _shown(map(vars, read(storage)), options)]
         return key_of(*inputs)

@@ -24,6 +24,7 @@ class RunRecord:
         imported: for imported methods: test, as text -> id of the rows of this test.
         left_out: one sentence for each backbone that is not used in a part of the recipe; it says in which part, and
             why.
+        done: hash of the trials and of the states of their files, once all trials are finished; else empty (default).
     """
 
     name: str
@@ -33,6 +34,7 @@ class RunRecord:
     planned: int
     imported: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    done: str = ""
 
 
 def record_file(recipe_hash: str, inputs: Sequence[Any]) -> str:
@@ -86,7 +88,8 @@ def _read(storage: Storage, file: str) -> RunRecord:
         name, recipe, recipe_hash, trials = (content[n] for n in ("name", "recipe", "recipe_hash", "trials"))
         if not file.startswith(f"{ROOT}/{recipe_hash[:32]}/"):
             raise ValueError(f"it is of the recipe {recipe_hash[:32]}: it was copied or renamed")
-        return RunRecord(name, recipe, recipe_hash, trials, planned, imported, list(content.get("left_out", ())))
+        left_out, done = list(content.get("left_out", ())), content.get("done", "")
+        return RunRecord(name, recipe, recipe_hash, trials, planned, imported, left_out, done)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         why = error if isinstance(error, ValueError) else type(error).__name__
         raise DamagedError.of(storage, {file: f"is damaged ({why})"}) from error

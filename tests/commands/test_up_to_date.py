@@ -1,6 +1,8 @@
-"""A report is built again if one of its inputs changes, and only then. All answers are invented."""
+"""A report is built again if one of its inputs changes, and only then; likewise a sweep. Answers are invented."""
 
 import dataclasses
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,16 @@ import pyarrow as pa
 import pytest
 
 import reports.build
+from benchmark.cli import main
+from benchmark.commands import sweep
 from benchmark.commands.report import Options, Outcome, report_any
 from benchmark.common.storage.files import Storage
+from benchmark.recipe.recipe import Recipe
 from benchmark.store.costs import Cost, remember
 from benchmark.store.rows import write_failure, write_rows
 from benchmark.store.tested import IMAGE_COLUMNS, write_images
+from benchmark.sweep.trials import Trial, trials_of
+from tests.conftest import Swept
 from tests.performance.bench_report import Invented, Row, of_seeds
 
 Report = Callable[..., Outcome]
@@ -112,3 +119,51 @@ def test_changed_code_and_pdflatex_rebuild_the_report(report: Report, monkeypatc
     assert [report(paper=True).built, report(paper=True).built] == [True, False]
     monkeypatch.setattr("benchmark.commands.report.shutil.which", lambda _: "pdflatex")
     assert report(paper=True).built
+
+
+@pytest.fixture
+def again(
+    swept_toy: Swept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, int]]:
+    """Return a function that runs a recipe again: numbers of listings of trials with all seeds, and of trials run."""
+    listed: list[int] = []
+    list_all = trials_of
+
+    def counted(recipe: Recipe, *given: Any) -> list[Trial]:
+        listed.append(len(recipe.sweep.seeds))
+        return list_all(recipe, *given)
+
+    shutil.copytree(swept_toy.store, tmp_path / "store", ignore=shutil.ignore_patterns("reports"))
+    monkeypatch.setattr(sweep, "trials_of", counted)
+
+    def _again(*options: str) -> tuple[int, int]:
+        listed.clear()
+        capsys.readouterr()
+        assert main(["run", str(swept_toy.file), "--store", str(tmp_path / "store"), *options]) == 0
+        (counts,) = re.findall(r"sweep: (\d+) trials, (\d+) of them done before", capsys.readouterr().err)
+        return sum(seeds > 1 for seeds in listed), int(counts[0]) - int(counts[1])
+
+    return _again
+
+
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("kind", ["rows", "tested", "images"])
+def test_a_finished_sweep_is_not_listed_again_while_its_files_are_there(
+    kind: str, again: Callable[..., tuple[int, int]], tmp_path: Path
+) -> None:
+    assert again() == again("--margin", "2") == (0, 0)
+    file = next((tmp_path / "store" / kind).glob("*.parquet"))
+    file.unlink()
+    listed, ran = again()
+    assert (listed, file.exists()) == (1, True)
+    assert (ran > 0) == (kind != "images")
+    assert again() == (0, 0)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_sweep_of_other_code_is_listed_anew(
+    again: Callable[..., tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmark.sweep.trials.evaluation_code", lambda: "another")
+    listed, ran = again()
+    assert (listed, ran) == (1, 10)
