@@ -24,7 +24,8 @@ from benchmark.method.predictors import Head, HeadKey, Predictor, Problem
 from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Basis
 
-BLOCK = 8_192  # number of images rotated at a time if no predictor is trained
+BLOCK = 8_192  # number of images classified at a time if no predictor is trained
+ROTATED = 512  # number of images rotated at a time: larger arrays leave the cache, and their pages are new each time
 WIDTH = 16  # numbers of coordinates are multiples of it, since libraries sum few columns in another order
 _NO_GAPS = np.zeros(metrics.BINS)
 MAX_CALIBRATED = 5_000  # number of source images, evenly spaced, that a temperature is fitted to
@@ -384,8 +385,8 @@ class Classifier:
     def _coordinates(self, embeddings: Single, rows: Labels) -> Array:
         """Return the coordinates of the images `rows`; `embeddings` are of the images or of one of their views."""
         mapped = np.empty((len(rows), self.basis.vectors.shape[1]), dtype=np.float32 if self.single else np.float64)
-        for first in range(0, len(rows), BLOCK):
-            block, own = slice(first, first + BLOCK), self.basis.by_environment
+        for first in range(0, len(rows), ROTATED):
+            block, own = slice(first, first + ROTATED), self.basis.by_environment
             z, environments = scaled(embeddings[rows[block]], self.normalize), self.data.environment[rows[block]]
             if not own:
                 mapped[block] = self.basis.of_images(z)

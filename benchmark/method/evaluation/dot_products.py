@@ -50,8 +50,9 @@ class DotProducts:
         # Coordinates from the first rank of each group to its last, up to D.
         inside = np.arange((span - 1) * self._spacing)[:, None] + np.asarray(firsts)
         there, at = inside < dim, np.minimum(inside, dim - 1)
-        self._sums = basis.sums(text, firsts)
+        # Directions first: sums are faster with them.
         self._directions = basis.vectors.T[at] * there[:, :, None] if len(at) else np.zeros((*at.shape, dim))
+        self._sums = basis.sums(text, firsts)
         self._text = np.moveaxis(text[:, at], 1, 0) * there[:, None]
         padded = np.concatenate([factors, np.ones((-len(ranks) % span, classes))])
         self._factors = np.ascontiguousarray(padded.reshape(len(firsts), span, classes).transpose(1, 2, 0))

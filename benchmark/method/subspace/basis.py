@@ -145,8 +145,8 @@ class EigenBasis(Basis):
         return np.asarray(self._times_q(text, "N") @ self._w, dtype=np.float64)
 
     def sums(self, t: Array, ranks: Sequence[int]) -> Array:
-        """See `Basis.sums`. With fewer sums than directions, the directions themselves are not computed."""
-        if len(t) * len(ranks) >= t.shape[1]:
+        """See `Basis.sums`. With fewer sums than directions, directions that are not known yet are not computed."""
+        if "vectors" in vars(self) or len(t) * len(ranks) >= t.shape[1]:
             return super().sums(t, ranks)
         within = Basis(self._w).sums(t, ranks)
         return np.asarray(self._times_q(within.reshape(-1, t.shape[1]), "T").reshape(within.shape), dtype=np.float64)

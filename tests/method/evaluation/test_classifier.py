@@ -160,6 +160,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     method = Method(Wrapped(icm), PREDICTORS.create("zero_shot"), RANKS)
     curves = [list(protocol_of(data, views).curves(method, holdouts))]
     monkeypatch.setattr(classifier, "BLOCK", 7)
+    monkeypatch.setattr(classifier, "ROTATED", 5)
     curves.append(list(protocol_of(data, views).curves(method, holdouts)))
     for one, other in zip(*curves, strict=True):
         assert (one.metrics, one.training_domain, one.lodo) == (other.metrics, other.training_domain, other.lodo)
