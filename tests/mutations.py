@@ -68,6 +68,7 @@ _INFERENCE, _OTHERS, _RANKS = (
 _SEED_VARIANCE, _TESTING = (f"{T_EVALUATION}/test_{name}.py" for name in ("seed_variance", "multiple_testing"))
 _VIEWS, _DEVICES = f"{T_PREDICTORS}/test_views.py", "tests/method/interventions/test_devices.py"
 _SEALED = "tests/store/test_sealed.py"
+_UP_TO_DATE = "tests/commands/test_up_to_date.py"
 _UPKEEP, _CODE, _DRAWS = "tests/store/test_upkeep.py", "tests/common/test_code.py", "tests/sweep/test_draws.py"
 _TABLES = "tests/reports/test_tables.py"
 _COMPARISONS, _FINDINGS = (f"tests/reports/analysis/test_{name}.py" for name in ("comparisons", "findings"))
@@ -624,10 +625,29 @@ MUTATIONS = [
         ("chunk.draws[position][chunk.readable[part.first : part.stop]]", "chunk.draws[position][part.first : part.stop]",
          _BATCHING)),
     *_of("reports/build.py",
+        ('key = "" if options.tables or lacks_pdf else key', "", "tests/reports/test_made.py"),
+    ),
+    *_of("reports/made.py",
         ('if made["key"] != key:', "if not made:", "tests/reports/test_made.py"),
-        ("return made if all(read) else None", "return made", "tests/reports/test_made.py"),
-        ("values.fast = True", "values.fast = False", "tests/reports/test_made.py"),
-        ("values.dump((name, column.tolist()))", "values.dump(name)", "tests/reports/test_made.py"),
+        ("color, built=False) if same else None", "color, built=False)", "tests/reports/test_made.py"),
+        ("repr([packages_as_they_are(), *map(", "repr([*map(", "tests/reports/test_made.py"),
+    ),
+    *_of("benchmark/commands/report.py",
+        ("[(name, there.get(name)) for name in trials]]", "[name for name in trials if name in there]]", _UP_TO_DATE),
+        ("inputs.append(failures(storage, record.trials) if record else all_failures(storage))", "", _UP_TO_DATE),
+        ('storage.files(IMAGES, ".parquet"), ', "", _UP_TO_DATE),
+        ("[options, sorted(self.where.items()), self.images, pdf]", "[options, self.images, pdf]", _UP_TO_DATE),
+        ("[options, sorted(self.where.items()), self.images, pdf]", "[options, sorted(self.where.items()), self.images]", _UP_TO_DATE),
+    ),
+    *_of("benchmark/commands/sweep.py",
+        ("canonical_hash([first, ", "canonical_hash([", _UP_TO_DATE),
+        ("for root in (TESTED, IMAGES) for", "for root in (TESTED,) for", _UP_TO_DATE),
+        ("for root in (TESTED, IMAGES) for", "for root in (IMAGES,) for", _UP_TO_DATE),
+        ("[(name, there.get(name)) for name in ids]", "ids", _UP_TO_DATE),
+    ),
+    *_of("benchmark/store/rows.py",
+        ("known[name] = Place(table.select(columns), 0, len(table))", "pass", "tests/store/test_row_index.py"),
+        ("        write_index(storage, read(), schema())", "        pass", "tests/store/test_row_index.py"),
     ),
     *_of("reports/analysis/selections.py",
         ("return answers if answers is not None and answers.held_outs == names else None", "return answers", _COMPARISONS),

@@ -11,7 +11,7 @@ import pytest
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
-from benchmark.store import row_index, upkeep
+from benchmark.store import row_index, rows, upkeep
 from benchmark.store.rows import finished, read_rows, read_source_scores, row_file, unfinished, write_rows
 from benchmark.store.upkeep import clean
 from tests.conftest import S3
@@ -41,11 +41,13 @@ def by_file(storage: Storage, names: list[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def test_the_index_is_a_copy_that_may_go_at_any_time(storage: Storage) -> None:
-    order = NAMES[::-1]
+def test_the_index_is_a_copy_that_may_go_at_any_time(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    order, files, read = NAMES[::-1], list[str](), rows._read
     one_by_one = by_file(storage, order)
     assert not storage.files(row_index.ROOT, "")
+    monkeypatch.setattr(rows, "_read", lambda place, name, columns: files.append(name) or read(place, name, columns))
     pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)  # makes the index
+    assert sorted(files) == sorted(map(row_file, NAMES))  # each file once
     (file,) = storage.files(row_index.ROOT, "")
     pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)
     scores = [read_source_scores(storage, some) for some in (order, order[:10], order[10:])]
