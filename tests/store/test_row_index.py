@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from benchmark.common.errors import IcmBenchError
@@ -45,7 +47,12 @@ def test_the_index_is_a_copy_that_may_go_at_any_time(storage: Storage, monkeypat
     order, files, read = NAMES[::-1], list[str](), rows._read
     one_by_one = by_file(storage, order)
     assert not storage.files(row_index.ROOT, "")
-    monkeypatch.setattr(rows, "_read", lambda place, name, columns: files.append(name) or read(place, name, columns))
+
+    def noted(place: Storage, name: str, columns: Sequence[str]) -> pa.Table:
+        files.append(name)
+        return read(place, name, columns)
+
+    monkeypatch.setattr(rows, "_read", noted)
     pd.testing.assert_frame_equal(read_rows(storage, order), one_by_one)  # makes the index
     assert sorted(files) == sorted(map(row_file, NAMES))  # each file once
     (file,) = storage.files(row_index.ROOT, "")
