@@ -13,14 +13,15 @@ from tests.conftest import Fork, make_toy
 KEPT = ("embeddings", "texts", "rows", "tested", "images", "runs", "out")
 
 
-def contents(folder: Path, out: Path) -> dict[str, bytes]:
-    """All that runs leave but measurements of time: name -> bytes."""
+def contents(folder: Path, out: Path) -> dict[str, Any]:
+    """All that runs leave but measurements of time and times of change: name -> bytes, or the data of a record."""
     files = [(folder / root).rglob("*.*") for root in KEPT if root != "out"]
     named = {f.relative_to(folder).as_posix(): f for of_root in files for f in of_root if f.name != "speed.json"}
-    named |= {
-        f"out/{f.relative_to(out).as_posix()}": f for f in out.rglob("*.*") if f.name != "made.json"
-    }  # names the store
-    return {name: file.read_bytes() for name, file in named.items()}
+    named |= {f"out/{f.relative_to(out).as_posix()}": f for f in out.rglob("*.*") if f.name != "made.json"}
+    records = {name: json.loads(named[name].read_bytes()) for name in named if name.startswith("runs/")}
+    assert records
+    assert all(record.pop("done") and record.pop("sha256") for record in records.values())
+    return {name: file.read_bytes() for name, file in named.items()} | records
 
 
 @pytest.mark.long("two runs at one store, or one beside `store clean`, take away what the other needs")
