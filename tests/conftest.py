@@ -57,8 +57,8 @@ TOGETHER = {
         "sweep/test_loggers", "sweep/test_search", "sweep/test_terminated", "sweep/test_text_tower", "sweep/test_views",
     ),
     "swept_toy": (
-        "commands/test_again", "commands/test_imports", "commands/test_secrets", "commands/test_splits", "docs/test_examples",
-        "store/test_lies", "store/test_altered",
+        "commands/test_again", "commands/test_imports", "commands/test_secrets", "commands/test_splits",
+        "commands/test_up_to_date", "docs/test_examples", "store/test_lies", "store/test_altered",
     ),
 }  # fmt: skip
 COSTLY = {"local_ray", "demo_set"}  # fixtures of tests that compute
