@@ -56,9 +56,10 @@ TOGETHER = {
         "sweep/test_clusters", "sweep/test_every_projection", "sweep/test_failures", "sweep/test_kill",
         "sweep/test_loggers", "sweep/test_search", "sweep/test_terminated", "sweep/test_text_tower", "sweep/test_views",
     ),
+    "published": ("results/test_check", "results/test_numbers", "results/test_publish", "results/test_schema"),
     "swept_toy": (
-        "commands/test_again", "commands/test_imports", "commands/test_secrets", "commands/test_splits",
-        "commands/test_up_to_date", "docs/test_examples", "store/test_lies", "store/test_altered",
+        "commands/results/test_random_weights", "commands/test_again", "commands/test_imports", "commands/test_secrets",
+        "commands/test_splits", "commands/test_up_to_date", "docs/test_examples", "store/test_lies", "store/test_altered",
     ),
 }  # fmt: skip
 COSTLY = {"local_ray", "demo_set"}  # fixtures of tests that compute

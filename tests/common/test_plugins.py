@@ -241,15 +241,10 @@ def test_workers_of_ray_look_last_into_the_folders_of_a_class(tmp_path: Path) ->
 
 
 @pytest.mark.long("code of the folder that is run by one of the many processes of a whole run")
-@pytest.mark.parametrize(("here", "beside"), [(hostile, empty), (empty, hostile)])
 def test_a_run_and_its_report_run_nothing_of_a_folder(
-    here: Callable[[Path], Path],
-    beside: Callable[[Path], Path],
-    tmp_path: Path,
-    toy_root: Path,
-    tiny_random: dict[str, Any],
+    tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any]
 ) -> None:
-    work, folder = here(tmp_path / "here"), beside(tmp_path / "beside")
+    work, folder = hostile(tmp_path / "here"), hostile(tmp_path / "beside")
     recipe = plain_recipe(folder, toy_root, tiny_random, "pca")
     for command in ("run", "report"):
         done = called(work, command, recipe)
@@ -263,11 +258,11 @@ def test_a_run_and_its_report_run_nothing_of_a_folder(
 def test_a_class_in_such_a_folder_is_found_by_workers_and_nothing_that_hides_a_package_is_run(
     tmp_path: Path, toy_root: Path, tiny_random: dict[str, Any]
 ) -> None:
-    folder = hostile(tmp_path / "their")
+    work, folder = empty(tmp_path / "here"), hostile(tmp_path / "their")
     (folder / "triton.py").unlink()  # what nothing installed has would be found there
     (folder / "plugin_beside.py").write_text(MODULE)
     recipe = plain_recipe(folder, toy_root, tiny_random, "plugin_beside:Mine")
-    done = called(tmp_path, "run", recipe)
+    done = called(work, "run", recipe)
     assert done.returncode == 0, done.stderr
     assert "only with --plugins" in called(folder, "report", recipe).stderr
     assert called(folder, "report", recipe, "--plugins").returncode == 0

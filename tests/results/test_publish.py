@@ -23,7 +23,6 @@ from reports.analysis.selections import Predicted, Selections
 from reports.analysis.settings import Options, by_setting
 from reports.analysis.verdicts import answer
 from tests.commands.conftest import Command
-from tests.conftest import Swept
 from tests.results.conftest import SWEEPS, WHO
 
 
@@ -181,13 +180,6 @@ def test_what_is_missing_is_asked_for(
     before = bytes_of(results)
     assert said in command.refused("publish", swept / "folds.json", "--to", results, *words)
     assert bytes_of(results) == before
-
-
-def test_random_weights_are_refused(swept_toy: Swept, tmp_path: Path, command: Command) -> None:
-    said = command.refused("publish", swept_toy.file, "--to", tmp_path / "results", *WHO)
-    assert "RANDOM WEIGHTS" in said or "random" in said
-    assert "is no result and is not published; remove it from the recipe's backbones" in said
-    assert not (tmp_path / "results").exists()
 
 
 def test_an_unfinished_run_is_refused(swept: Path, tmp_path: Path, command: Command) -> None:

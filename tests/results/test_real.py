@@ -14,7 +14,7 @@ from tests.results.test_schema import conforms
 RECIPE = """\
 name: real-results
 datasets: [emoji_styles, PACS]
-backbones: [{name: MiniLiT, image_size: 160}]
+backbones: [{name: MiniLiT, image_size: 96}]
 interventions: {kinds: [grayscale]}
 sweep:
   folds: 5

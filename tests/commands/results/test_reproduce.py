@@ -170,6 +170,7 @@ def test_what_a_record_needs_is_asked_for(made: Made, command: Command, tmp_path
 
 
 SMALL = {  # as the demo has 27 trials, and is run twice here
+    "backbones": [{"name": "MiniLiT", "image_size": 96}],
     "interventions.kinds": [{"name": "grayscale"}],
     "sweep.grids": {},
     "sweep.intervention_sets": [{"name": "all"}],
