@@ -4,9 +4,9 @@ CONSTRAINTS ?= -c constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# Three processes divide the tests, many of which wait; tests/conftest.py says which go together. ARGS='-n 0' runs them one after another.
+# Two processes divide the tests; tests/conftest.py says which go together. ARGS='-n 0' runs them one after another.
 # One that dies is not replaced: pytest-xdist may wait for ever for what it had left.
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --max-worker-restart=0
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0
 
 .PHONY: help setup demo test test-all fuzz soak lint types bench docs site release-check clean
 
