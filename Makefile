@@ -29,7 +29,7 @@ demo: setup      ## the main job on real images: no GPU, no account
 test: setup      ## all behaviour: eight to ten minutes on two cores
 	$(PYTEST) -m 'not long' -o faulthandler_timeout=150 $(ARGS)
 
-test-all: setup  ## that, and what takes long and rarely breaks: kills, lost nodes, shipped recipes, jobs (24 minutes)
+test-all: setup  ## that, and what takes long and rarely breaks: kills, lost nodes, shipped recipes, jobs (24 to 55 minutes)
 	$(PYTEST) $(ARGS)
 
 fuzz: setup      ## inputs drawn at random, two thousand or DRAWS=9000; prints what is answered badly
