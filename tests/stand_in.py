@@ -4,10 +4,12 @@ Its embeddings are grey levels of sixteen places of the image, so they tell imag
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
@@ -39,8 +41,14 @@ def grey_levels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return pixels.reshape(len(pixels), -1)[:, :: pixels[0].size // DIM][:, :DIM].astype(np.float32)
 
 
-def stand_in(seconds: float, log: Path | None = None) -> type:
-    """Return an encoder class that sleeps so many seconds for each chunk and writes the id of its first image into `log`."""
+def stand_in(seconds: float, log: Path | None = None, until: Path | None = None) -> type:
+    """Return an encoder class that sleeps for each chunk, and then adds a line to a log.
+
+    Args:
+        seconds: that it sleeps.
+        log: gets the id of the chunk's first image and the node, which `encoded` reads; None for no log.
+        until: a file; once it is there, the encoder sleeps no longer. None for an encoder that always sleeps.
+    """
 
     class StandIn:
         batch_size, min_images, depth, dim = 1, 256, 1, DIM  # whole chunks, one at a time
@@ -53,14 +61,18 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
 
         def launch(self, parts: list[Part]) -> NDArray[np.float32]:
             [part] = parts
-            time.sleep(seconds)
+            if until is None:
+                time.sleep(seconds)
+            else:
+                wait_for(until.exists, seconds)
             self.ended(part)
             return np.concatenate([part.waiting.staged] * len(part.waiting.views))
 
         def ended(self, part: Part) -> None:
             if log:
                 with log.open("a") as file:
-                    file.write(f"{part.waiting.chunk.images['image_id'][0]}\n")
+                    node = ray.get_runtime_context().get_node_id()
+                    file.write(f"{part.waiting.chunk.images['image_id'][0]} {node}\n")
 
         def has_ended(self, _: NDArray[np.float32]) -> bool:
             return True
@@ -72,6 +84,22 @@ def stand_in(seconds: float, log: Path | None = None) -> type:
             return EncoderFigures(0.0, 0.0, 64 / seconds, self._ready, time.time(), batch_size=1)
 
     return StandIn
+
+
+def encoded(log: Path) -> list[tuple[str, str]]:
+    """Return (id of the first image, node) of each chunk that encoders of a log have encoded, in their order."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(image, node) for image, node in map(str.split, lines)]
+
+
+def wait_for(what: Callable[[], bool], seconds: float, each: float = 0.2) -> bool:
+    """Return whether something comes true within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if what():
+            return True
+        time.sleep(each)
+    return False
 
 
 def views(manifest: Manifest, count: int) -> tuple[View, ...]:

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import free_ports
 from tests.processes import descendants
+from tests.stand_in import wait_for
 
 HEAD = f"{0:056x}".replace("0", "f", 51)  # the id that Ray's own provider of such nodes gives to the head
 PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
@@ -77,13 +77,3 @@ def autoscaling(folder: Path, most: int, idle_seconds: float = 6.0) -> Iterator[
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-
-
-def wait_for(what: Callable[[], bool], seconds: float, each: float = 0.2) -> bool:
-    """Return whether something comes true within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if what():
-            return True
-        time.sleep(each)
-    return False

@@ -1,6 +1,6 @@
-"""One embedding run that a test kills: `python -m tests.embedding.killed_run ROOT STORE LOG [RUN [SECONDS]]`.
+"""One embedding run that a test kills: `python -m tests.embedding.killed_run ROOT STORE LOG [RUN [SECONDS [UNTIL]]]`.
 
-RUN is a JSON of what a recipe has there, SECONDS what an encoder takes for a chunk.
+RUN is a JSON of what a recipe has there, SECONDS what an encoder takes for a chunk, until there is a file UNTIL.
 """
 
 import json
@@ -17,10 +17,10 @@ from benchmark.recipe.specs import RunSpec
 from tests.stand_in import FACTS, stand_in, views
 
 
-def main(root: str, place: str, log: str, run: str = "{}", seconds: str = "0.15") -> None:
+def main(root: str, place: str, log: str, run: str = "{}", seconds: str = "0.15", until: str = "") -> None:
     manifest = read_manifest(DatasetSpec(name="toy", root=root))
     spec = BackboneSpec(name="stand-in", pretrained="random")
-    encoder = stand_in(float(seconds), Path(log))
+    encoder = stand_in(float(seconds), Path(log), Path(until) if until else None)
     with connected():
         job = EmbedJob(Storage(place), manifest, spec, FACTS, views(manifest, 2))
         report = embed(job, RunSpec(**json.loads(run)), encoder)

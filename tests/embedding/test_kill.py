@@ -24,7 +24,7 @@ from benchmark.store.made import read_made
 from tests.conftest import Fork, make_toy
 from tests.forks import Forked
 from tests.processes import workers_of
-from tests.stand_in import FACTS, grey_levels
+from tests.stand_in import FACTS, encoded, grey_levels
 
 IMAGES = 2 * 2 * 240  # fifteen chunks
 KILLED_RUN = ("tests.forked", "tests.embedding.killed_run")  # with a Ray whose workers are forks
@@ -92,7 +92,7 @@ def test_killed_at_random_moments(fork: Fork, root: Path, undisturbed: dict[str,
         place, log = tmp_path / f"store{number}", tmp_path / f"log{number}"
         run = fork(*KILLED_RUN, root, place, log)
         after = random.randrange(12)  # chunks encoded before the kill
-        while run.is_running and (len(log.read_text().split()) if log.exists() else -1) < after:
+        while run.is_running and (len(encoded(log)) if log.exists() else -1) < after:
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.3))
         os.kill(victim(kind, run), signal.SIGKILL)
@@ -104,8 +104,8 @@ def test_killed_at_random_moments(fork: Fork, root: Path, undisturbed: dict[str,
             assert reused >= 64 * len(kept)  # the actor outlives its driver for a moment
         assert all(p.stat().st_mtime_ns == changed for p, changed in kept.items()), "what was there was written again"
         assert_same(place, undisturbed)
-        encoded = log.read_text().split()
-        again = len(encoded) - len(set(encoded))
+        chunks = [image for image, _ in encoded(log)]
+        again = len(chunks) - len(set(chunks))
         end = "rerun" if exit_code else "went on"
         print(
             f"kill {number}: {kind} after {after} chunks, {end}: {len(kept)} parts kept, {again} chunks encoded twice"
@@ -118,7 +118,7 @@ def test_an_encoder_that_is_stopped_for_good_is_replaced(
 ) -> None:
     log = tmp_path / "log"
     run = fork(*KILLED_RUN, root, tmp_path / "store", log, '{"chunk_timeout": 3}')
-    while run.is_running and (len(log.read_text().split()) if log.exists() else 0) < 4:
+    while run.is_running and len(encoded(log)) < 4:
         time.sleep(0.01)
     os.kill(victim("actor", run), signal.SIGSTOP)
     exit_code, said = run.wait(timeout=120)
