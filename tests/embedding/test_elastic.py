@@ -20,9 +20,8 @@ from tests.processes import descendants
 from tests.stand_in import encoded, wait_for
 
 CHUNKS = 40
-SECONDS = (
-    10.0  # of a chunk while the test waits for nodes: on a slow machine, too, there is work for one that comes late
-)
+# Seconds of a chunk while the test waits for nodes, so that one that comes late on a slow machine finds work.
+SECONDS = 10.0
 
 pytestmark = [
     pytest.mark.long("the autoscaler is not asked for nodes, or what it brings late gets no work"),
