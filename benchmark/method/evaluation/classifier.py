@@ -272,12 +272,13 @@ class Classifier:
                     of_setting[:, place] = _correct_by_scores(setting, block, problem, self.ranks)
                 else:
                     ties = partial(self._tied, setting, block)
-                    # Lengths of these vectors do not matter, so stored embeddings will do if nothing is subtracted.
-                    z: Floats = self.data.z[block.rows]
-                    if self.basis.offset is not None:
-                        z = scaled(z, self.normalize) - self.basis.offset
-                    of_setting[:, place] = of_dots.correct(z, block.positions(), ties)
+                    of_setting[:, place] = of_dots.correct(partial(self._centred, block), block.positions(), ties)
         return correct
+
+    def _centred(self, images: ImageSet, which: slice | Labels) -> Floats:
+        """Return embeddings minus the basis's offset; of any lengths, so stored ones will do if it has none."""
+        z = self.data.z[images.rows[which]]
+        return z if self.basis.offset is None else scaled(z, self.normalize) - self.basis.offset
 
     def _evaluated(
         self, images: ImageSet, picks: Collection[Point], temperatures: Mapping[Point, float | None]

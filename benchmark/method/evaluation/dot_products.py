@@ -74,23 +74,25 @@ class DotProducts:
         cheaper = columns[span] <= MAX_SUMS * dim
         return cls(basis, text, factors, ranks, span) if cheaper else None
 
-    def correct(self, x: Floats, labels: Labels, ties: Callable[[int], Correct]) -> Correct:
+    def correct(
+        self, embeddings: Callable[[slice | Labels], Floats], labels: Labels, ties: Callable[[int], Correct]
+    ) -> Correct:
         """Return correctness, shape (ranks, n).
 
-        `x`: embeddings, shape (n, D); their lengths do not matter. `ties`: a function that gets a number r and returns
-        correctness at the first r ranks with ties broken, shape (r, n).
+        `embeddings`: a function that gets m of the n images and returns their embeddings, shape (m, D), whose lengths
+        do not matter. So at no time all are in memory. `ties`: a function that gets a number r and returns correctness
+        at the first r ranks with ties broken, shape (r, n).
         """
-        single = x.astype(np.float32, copy=False)
-        lengths = np.sqrt(np.einsum("nd,nd->n", x, x))
-        correct, doubtful = (np.empty((self._ranks, len(x)), dtype=np.bool_) for _ in range(2))
-        for rows in self._blocks(len(x)):
-            for j, margins in enumerate(self._margins(single[rows], labels[rows])):
+        correct, doubtful = (np.empty((self._ranks, len(labels)), dtype=np.bool_) for _ in range(2))
+        for rows in self._blocks(len(labels)):
+            x = embeddings(rows)
+            # Lengths have errors too: 3e-5 of the length, and squares below the smallest normal number.
+            scale = 1.0001 * np.sqrt(np.einsum("nd,nd->n", x, x)).astype(np.float64) + 1e-17
+            for j, margins in enumerate(self._margins(x.astype(np.float32, copy=False), labels[rows])):
                 correct[j :: self._span, rows] = margins > 0
-                # Lengths have errors too: 3e-5 of the length, and squares below the smallest normal number.
-                scale = 1.0001 * lengths[rows].astype(np.float64) + 1e-17
                 bounds = np.multiply.outer(self._bounds[j :: self._span], scale) + UNDERFLOW
                 doubtful[j :: self._span, rows] = ~(np.abs(margins) > bounds)  # so are NaN and infinite margins
-        self._settle_in_double(x, labels, correct, doubtful)
+        self._settle_in_double(embeddings, labels, correct, doubtful)
         if doubtful.any():
             # With cosines at rank 1, all classes of the same sign tie. So often only the first ranks are needed.
             tied = slice(self._ranks if self._span == 1 else int(np.flatnonzero(doubtful.any(axis=1))[-1]) + 1)
@@ -116,7 +118,9 @@ class DotProducts:
             scores[labels, :, each] = -np.inf
             yield (own - scores.max(axis=0))[: len(range(j, self._ranks, self._span))]
 
-    def _settle_in_double(self, x: Floats, labels: Labels, correct: Correct, doubtful: Correct) -> None:
+    def _settle_in_double(
+        self, embeddings: Callable[[Labels], Floats], labels: Labels, correct: Correct, doubtful: Correct
+    ) -> None:
         """Decide doubtful predictions by margins in float64. Margins within the float64 error bound stay doubtful."""
         step = self._span if self._span > 1 else self._ranks  # groups of one rank are few, so all at once
         for first in range(0, self._ranks, step):
@@ -124,7 +128,7 @@ class DotProducts:
             doubted = np.flatnonzero(doubtful[ranks].any(axis=0))
             for block in self._blocks(len(doubted)):
                 rows = doubted[block]
-                in_double = x[rows].astype(np.float64)
+                in_double = embeddings(rows).astype(np.float64)
                 margins = self._margins_in_double(in_double, labels[rows], groups)[: len(doubtful[ranks])]
                 off = np.multiply.outer(self._bounds_in_double[ranks], np.linalg.norm(in_double, axis=1))
                 correct[ranks, rows] = margins > 0

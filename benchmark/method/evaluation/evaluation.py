@@ -473,13 +473,9 @@ class Evaluation:
             single=self.samples(predictor),
             score_metrics=method.metrics,
             validation_classes=settings.metric.needs == "predictions",
-            for_choice=self._only_for_choice(fit),
+            for_choice=fit.for_choice,
         )
         return _Fitted(method, classifier, train, moments)
-
-    def _only_for_choice(self, fit: Sources) -> bool:
-        """Return whether a fit only serves selection. With folds, the tested fit uses all folds except one."""
-        return len(fit.sides) < self._settings.split.folds - 1
 
     def _known_of(self, fit: Sources, few: bool) -> FitCache:
         """Return the cache of fits to the same images. New caches are kept up to `MAX_HEADS` in total."""
@@ -503,7 +499,7 @@ class Evaluation:
         """Return the moments that a projection is fitted to."""
         names = {s: self._data.environments[s] for s in fit.environments}
         moments = self._cells.sources(names, None, fit.sides, fit.halves)
-        moments = moments.reweighted(method.weights, method.placebo, self._only_for_choice(fit))
+        moments = moments.reweighted(method.weights, method.placebo, fit.for_choice)
         if method.projection.looks_at_target_images:
             # Moments of each environment outside the sources, without labels.
             rows = np.unique(np.concatenate([images.rows for images in sets])) if sets else np.zeros(0, dtype=np.int64)

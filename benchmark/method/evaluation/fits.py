@@ -27,6 +27,7 @@ class Sources:
     environments: tuple[int, ...]  # indices of the environments, ascending
     sides: Sides  # sides of the split
     halves: Halves  # halves of the classes
+    for_choice: bool = False  # whether a fit to them only serves model selection, so that it may be less precise
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,12 @@ def cases_of(
                 left = enough_sources_left(holdout, source, min_sources)
                 for one in turn.validations:
                     block = Sources((source,), one.sides, halves)
-                    training_domain.append((Sources(holdout.sources, one.learned, halves), block))
+                    fit = Sources(holdout.sources, one.learned, halves, for_choice=not turn.one_fit)
+                    training_domain.append((fit, block))
                     if left:
                         block = Sources((source,), one.left_out_sides, halves)
-                        lodo.append((Sources(holdout.without(source), one.learned, halves), block))
+                        fit = Sources(holdout.without(source), one.learned, halves, for_choice=True)
+                        lodo.append((fit, block))
             tested = Sources(holdout.sources, turn.fitted, halves)
             cases.append(Case(holdout, number, turn, tested, tuple(training_domain), tuple(lodo)))
     return cases

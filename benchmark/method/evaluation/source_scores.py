@@ -13,6 +13,7 @@ d_i is centred at mean_s. For other metrics the standard error comes from a dele
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -62,15 +63,26 @@ class ValidationImages:
             return np.full(given.shape[:-1], np.nan)
         if not isinstance(self.metric, Accuracy | Balanced):
             return self._jackknife(given, plain)
-        d = given.astype(np.float64) - plain
-        sizes = np.bincount(self._place)
-        centres = _summed(d, self._place) / sizes
-        at = np.where(sizes[self._place] == 1, len(sizes) + self._number, self._place)
-        means = _summed(d, self._number) / np.bincount(self._number)
-        u = (d - np.concatenate([centres, means], axis=-1)[..., at]) * self._weight
+        # d is -1, 0 or 1 for each image. So its sums over a stratum, and those of its squares, are counts.
+        sums, sizes = self._counts(given) - self._counts(plain), np.bincount(self._place)
+        _, first = np.unique(self._place, return_index=True)
+        source, alone = self._number[first], sizes == 1
+        centres = sums / sizes
+        of_source = (source[:, None] == np.arange(source.max() + 1)) / np.bincount(self._number)
+        centres[..., alone] = (sums @ of_source)[..., source[alone]]
         if self._clusters < len(self.label):  # images come in groups
-            u = _summed(u, self._cluster)
-        return np.asarray(np.sqrt(self._clusters / (self._clusters - 1) * (u**2).sum(axis=-1)))
+            d = given.astype(np.float64) - plain
+            squares = _summed((d - centres[..., self._place]) * self._weight, self._cluster) ** 2
+        else:
+            terms = self._counts(given != plain) + centres * (sizes * centres - 2 * sums)
+            squares = terms * self._weight[first] ** 2
+        return np.asarray(np.sqrt(self._clusters / (self._clusters - 1) * squares.sum(axis=-1)))
+
+    def _counts(self, given: Given) -> Labels:
+        """Return the number of true values in each stratum, shape (..., strata)."""
+        ordered = given[..., np.argsort(self._place, kind="stable")].astype(np.bool_, copy=False)
+        ends = np.bincount(self._place).cumsum().tolist()
+        return np.stack([np.count_nonzero(ordered[..., a:b], axis=-1) for a, b in pairwise([0, *ends])], axis=-1)
 
     def _of_source(self, given: Given, label: Labels) -> Array:
         if self.metric.needs == "correct":

@@ -40,7 +40,7 @@ class ZeroShot(Predictor, label="zero-shot", place=0):
             of_rank = []
             for dot, square, z in zip(dots, squares, problem.tests, strict=True):
                 dot += z[:, block] @ text[:, block].T
-                square += (z[:, block] ** 2).sum(axis=1, keepdims=True)
+                square += np.einsum("nd,nd->n", z[:, block], z[:, block])[:, None]  # without an array of squares
                 images = _length(square) if cosine or problem.renormalize else 1.0
                 of_rank.append(factor * dot / names / images)
             yield of_rank

@@ -60,7 +60,9 @@ def test_answers_are_those_of_exact_scores(ranks: Any, scale: float) -> None:
     images = images * np.float32(scale)
     expected = cosines(vectors, text, images, ranks).argmax(axis=2) == labels
     # At rank 1 all classes on the image's side are tied.
-    found = made(vectors, text, ranks).correct(images, labels, (lambda n: expected[:n]) if ranks[0] == 1 else nobody)
+    found = made(vectors, text, ranks).correct(
+        images.__getitem__, labels, (lambda n: expected[:n]) if ranks[0] == 1 else nobody
+    )
     np.testing.assert_array_equal(found, expected)
     assert 0.05 < expected.mean() < 0.95
 
@@ -77,7 +79,7 @@ def test_near_ties_are_decided_as_exact_scores_do(ranks: Any, apart: float) -> N
     exact = cosines(vectors, text, images, ranks)
     expected = exact.argmax(axis=2) == labels
     in_double = cosines(vectors, text, images, ranks, np.float64).argmax(axis=2) == labels
-    found = made(vectors, text, ranks).correct(images, labels, lambda count: in_double[:count])
+    found = made(vectors, text, ranks).correct(images.__getitem__, labels, lambda count: in_double[:count])
     np.testing.assert_array_equal(found, expected)
     in_single = cosines(vectors, text, images, ranks, np.float32).argmax(axis=2) == labels
     assert apart > 1e-6 or (in_single != expected).sum() > 50
@@ -96,7 +98,7 @@ def test_ties_are_left_to_who_knows_how_they_are_broken(ranks: Any) -> None:
         asked.append(count)
         return expected[:count]
 
-    found = made(vectors, text, ranks).correct(images, labels, ties)
+    found = made(vectors, text, ranks).correct(images.__getitem__, labels, ties)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(found[:, 7], True)  # of equals the first
     assert asked == [len(ranks)]

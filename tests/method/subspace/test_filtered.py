@@ -54,7 +54,7 @@ def test_texts_and_answers_are_those_of_the_matrices(sides: Sides, rank: int, la
     dots = DotProducts.of(basis, ours, factors, (D,))
     assert dots is not None
     np.testing.assert_array_equal(
-        dots.correct(images, labels, lambda _: predicted[None] == labels), [predicted == labels]
+        dots.correct(images.__getitem__, labels, lambda _: predicted[None] == labels), [predicted == labels]
     )
     checked_basis(basis, "shrinkage", D)
     assert not {"_f", "vectors", "text_vectors"} & vars(basis).keys()  # no matrix was formed
@@ -73,7 +73,9 @@ def test_equal_texts_are_ties_that_are_left_to_who_breaks_them(sides: Sides) -> 
     dots, first = DotProducts.of(basis, text, factors, (D,)), (images @ basis.vectors) @ text.T
     assert dots is not None
     right = (first * factors).argmax(axis=1) == 0
-    np.testing.assert_array_equal(dots.correct(images, np.zeros(N, dtype=int), lambda _: right[None]), [right])
+    np.testing.assert_array_equal(
+        dots.correct(images.__getitem__, np.zeros(N, dtype=int), lambda _: right[None]), [right]
+    )
     assert right.any()
 
 
