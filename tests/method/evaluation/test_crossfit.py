@@ -17,7 +17,7 @@ from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
 from benchmark.method.evaluation.evaluation import Evaluation, FitSettings, Method
-from benchmark.method.evaluation.fits import Sources
+from benchmark.method.evaluation.fits import Sources, cases_of
 from benchmark.method.evaluation.protocols import PROTOCOLS
 from benchmark.method.evaluation.selection import Rows, select
 from benchmark.method.evaluation.splits import Split
@@ -304,6 +304,19 @@ def test_the_random_seed_of_a_fit_is_that_of_its_training_set_whatever_fold_is_t
     seeds = [every._seed_of(fit) for fit in fits]
     assert seeds == [second._seed_of(fit) for fit in fits]
     assert len(set(seeds)) == len(fits)
+
+
+@pytest.mark.parametrize(("folds", "fold", "share"), [(0, None, 1.0), (5, None, 1.0), (5, 2, 1.0), (5, None, 0.25)])
+def test_fits_that_only_serve_a_choice_say_so_and_the_tested_one_never_does(
+    folds: int, fold: int | None, share: float
+) -> None:
+    holdouts = PROTOCOLS.create("held_out").holdouts(list("abcd"), ["out_fold" if folds else "out_20"])
+    cases = cases_of(holdouts, Split(0, folds=folds), False, fold, train_share=share)
+    assert not any(case.tested.for_choice for case in cases)
+    assert all(fit.for_choice for case in cases for fit, _ in case.lodo)
+    in_one_fit = {fit == case.tested for case in cases for fit, _ in case.training_domain}
+    assert in_one_fit == {not folds}
+    assert all(fit.for_choice for case in cases for fit, _ in case.training_domain if fit != case.tested)
 
 
 def test_six_environments_and_five_folds_take_150_and_60_and_30_fits() -> None:
