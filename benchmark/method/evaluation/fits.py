@@ -27,7 +27,7 @@ class Sources:
     environments: tuple[int, ...]  # indices of the environments, ascending
     sides: Sides  # sides of the split
     halves: Halves  # halves of the classes
-    for_choice: bool = False  # whether a fit to them only serves model selection, so that it may be less precise
+    for_choice: bool = False  # whether a fit to them serves model selection alone, so that it may be less precise
 
 
 @dataclass(frozen=True)
@@ -56,21 +56,26 @@ def cases_of(
     Default: all folds; without folds, the 80/20 split. `train_share`: see `turns_of`.
     """
     cases, turns = [], turns_of(split, grouped, fold, train_share)
-    for holdout in holdouts:
-        for number, turn in turns.items() if len(holdout.sources) >= min_sources else ():
+    asked = [holdout for holdout in holdouts if len(holdout.sources) >= min_sources]
+    tested = {Sources(one.sources, turn.fitted, one.halves) for one in asked for turn in turns.values()}
+
+    def fit_of(environments: tuple[int, ...], sides: Sides, halves: Halves) -> Sources:
+        fit = Sources(environments, sides, halves)
+        return replace(fit, for_choice=fit not in tested)
+
+    for holdout in asked:
+        for number, turn in turns.items():
             halves, training_domain, lodo = holdout.halves, [], []
             for source in holdout.validation_sources(turn):
                 left = enough_sources_left(holdout, source, min_sources)
                 for one in turn.validations:
                     block = Sources((source,), one.sides, halves)
-                    fit = Sources(holdout.sources, one.learned, halves, for_choice=not turn.one_fit)
-                    training_domain.append((fit, block))
+                    training_domain.append((fit_of(holdout.sources, one.learned, halves), block))
                     if left:
                         block = Sources((source,), one.left_out_sides, halves)
-                        fit = Sources(holdout.without(source), one.learned, halves, for_choice=True)
-                        lodo.append((fit, block))
-            tested = Sources(holdout.sources, turn.fitted, halves)
-            cases.append(Case(holdout, number, turn, tested, tuple(training_domain), tuple(lodo)))
+                        lodo.append((fit_of(holdout.without(source), one.learned, halves), block))
+            fit = Sources(holdout.sources, turn.fitted, halves)
+            cases.append(Case(holdout, number, turn, fit, tuple(training_domain), tuple(lodo)))
     return cases
 
 

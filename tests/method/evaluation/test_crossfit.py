@@ -312,11 +312,13 @@ def test_fits_that_only_serve_a_choice_say_so_and_the_tested_one_never_does(
 ) -> None:
     holdouts = PROTOCOLS.create("held_out").holdouts(list("abcd"), ["out_fold" if folds else "out_20"])
     cases = cases_of(holdouts, Split(0, folds=folds), False, fold, train_share=share)
-    assert not any(case.tested.for_choice for case in cases)
-    assert all(fit.for_choice for case in cases for fit, _ in case.lodo)
-    in_one_fit = {fit == case.tested for case in cases for fit, _ in case.training_domain}
-    assert in_one_fit == {not folds}
-    assert all(fit.for_choice for case in cases for fit, _ in case.training_domain if fit != case.tested)
+    tested = {case.tested for case in cases}
+    assert not any(fit.for_choice for fit in tested)
+    chosen = [fit for case in cases for fit, _ in (*case.training_domain, *case.lodo)]
+    # What is tested and serves a choice too is fitted once: all sources of an 80/20 split, or one fold of several.
+    assert all(fit.for_choice or fit in tested for fit in chosen)
+    assert not any(fit.for_choice and replace(fit, for_choice=False) in tested for fit in chosen)
+    assert {fit in tested for fit in chosen} == ({False} if folds and share == 1 else {False, True})
 
 
 def test_six_environments_and_five_folds_take_150_and_60_and_30_fits() -> None:
