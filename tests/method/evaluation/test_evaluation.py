@@ -17,7 +17,7 @@ from benchmark.method.predictors.class_means import ClassMeans
 from benchmark.method.predictors.linear_probe import LinearProbe
 from benchmark.method.predictors.logistic import SoftmaxRegression
 from benchmark.method.predictors.zero_shot import ZeroShot
-from benchmark.method.subspace import PROJECTIONS, Basis
+from benchmark.method.subspace import PROJECTIONS, Basis, SourceMoments
 from tests.method.predictors.test_reference import icm, protocol_of, synthetic
 from tests.method.wrapped import Wrapped
 
@@ -104,7 +104,10 @@ def test_the_probe_of_the_whole_space_is_fitted_once_for_all_rotations(monkeypat
         return head
 
     def method(rotation: Array) -> Method:
-        return Method(Wrapped(lambda sources: Basis(icm(sources).vectors @ rotation)), LinearProbe(C=3.16), (2, dim))
+        def rotated(sources: SourceMoments) -> Basis:
+            return Basis(np.linalg.qr(icm(sources).vectors @ rotation)[0])  # fits for a choice are in single precision
+
+        return Method(Wrapped(rotated), LinearProbe(C=3.16), (2, dim))
 
     turned = method(np.linalg.qr(np.random.default_rng(0).standard_normal((dim, dim)))[0])
     alone = list(protocol_of(data, views).curves(turned, holdouts))
