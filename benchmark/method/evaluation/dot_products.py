@@ -80,7 +80,7 @@ class DotProducts:
         """Return correctness, shape (ranks, n).
 
         `embeddings`: a function that gets m of the n images and returns their embeddings, shape (m, D), whose lengths
-        do not matter. So at no time all are in memory. `ties`: a function that gets a number r and returns correctness
+        do not matter; they are read a block at a time. `ties`: a function that gets a number r and returns correctness
         at the first r ranks with ties broken, shape (r, n).
         """
         correct, doubtful = (np.empty((self._ranks, len(labels)), dtype=np.bool_) for _ in range(2))
