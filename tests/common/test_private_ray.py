@@ -1,5 +1,6 @@
 """Ray on this machine can be reached from this machine alone, with a token that only its user can read."""
 
+import contextlib
 import ipaddress
 import os
 import stat
@@ -18,7 +19,10 @@ def test_all_processes_of_a_local_ray_listen_on_the_loopback_and_ask_for_a_token
     assert ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()) == "token"
     assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
     ours = psutil.Process()
-    sockets = [c for p in (ours, *ours.children(recursive=True)) for c in p.net_connections(kind="inet")]
+    sockets = []
+    for process in (ours, *ours.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # an idle worker may end meanwhile
+            sockets += process.net_connections(kind="inet")
     listening = [ipaddress.ip_address(c.laddr.ip) for c in sockets if c.status == psutil.CONN_LISTEN]
     plain = [(a.ipv4_mapped or a) if isinstance(a, ipaddress.IPv6Address) else a for a in listening]
     assert len(plain) > 3
