@@ -49,6 +49,7 @@ ATTEMPTS = 12  # ... and number of attempts, each of which adds ten times as muc
 FLATTEST = 1e-3  # minimum curvature assumed, relative to the curvature at equally likely classes
 SAMPLE = 25_000  # with at least four times as many images, a quarter of them is solved first
 ESTIMATED = 4096  # images used to compare starts
+TOGETHER = 64  # number of images that are transposed together
 CELLS = 2**18  # images x classes of a block: 1 MB of logits, which fits into a processor's cache
 CELLS_OF_GPU = 2**26
 
@@ -129,14 +130,13 @@ class SoftmaxRegression:
 
     def _add_block(self, x: Floats, rows: slice) -> None:
         """Store a block of embeddings, centred to decouple weights and intercepts."""
-        centred = self._on_device(x) - self._on_device(self._mean)
-        self._single[:, rows] = centred.T
-        if self._double is not None:
-            self._double[:, rows] = centred.T
-        else:
-            centred = self._single[:, rows].T
-        weighted = centred * _cast(centred, self._s[rows, None]) if self._weighted else centred
-        self._gram += weighted.T @ centred
+        centred = (self._on_device(x) - self._on_device(self._mean)).T
+        for held in (self._single, self._double):
+            if held is not None:
+                _copy_transposed(held[:, rows], centred)
+        centred = self._single[:, rows] if self._double is None else centred
+        weighted = centred * _cast(centred, self._s[rows]) if self._weighted else centred
+        self._gram += weighted @ centred.T
 
     def _quarter(self, x: Floats, labels: Labels, s: Array) -> "SoftmaxRegression | None":
         """Return the problem with every fourth image, whose solution is a start; None below 4 x `SAMPLE` images."""
@@ -214,7 +214,9 @@ class SoftmaxRegression:
                 matrix[places, places] += jitter * 10**attempt
         else:
             factor = linalg.cholesky(matrix)
-        return _Metric(self._in_step_precision(_inverse_of_triangle(factor)), 1 / (curvature * self._total)), attempt > 0
+        return _Metric(
+            self._in_step_precision(_inverse_of_triangle(factor)), 1 / (curvature * self._total)
+        ), attempt > 0
 
     def _in_step_precision(self, array: AnyArray) -> AnyArray:
         """Return an array in the precision of the steps: single precision for large problems."""
@@ -317,9 +319,14 @@ def _places(labels: Labels) -> Labels:
     return np.asarray(labels * len(labels) + np.arange(len(labels)))
 
 
-def _losses(
-    p: AnyArray, w: AnyArray, bias: AnyArray, z: AnyArray, at_label: AnyArray
-) -> tuple[AnyArray, AnyArray]:
+def _copy_transposed(to: AnyArray, array: AnyArray) -> None:
+    """Copy an array of another memory order, few columns at a time, so that they stay in the processor's cache."""
+    step = TOGETHER if _library(to) is np else len(array.T)
+    for first in range(0, len(array.T), step):
+        to[:, first : first + step] = array[:, first : first + step]
+
+
+def _losses(p: AnyArray, w: AnyArray, bias: AnyArray, z: AnyArray, at_label: AnyArray) -> tuple[AnyArray, AnyArray]:
     """Overwrite `p` by exp(logits); return the cross-entropy of each image and the sums over classes of `p`.
 
     The maximum of an image is subtracted from its logits. `p` has shape (K, n), classes by images, since products with

@@ -338,8 +338,8 @@ def test_large_embeddings_are_centred_in_their_place_where_nobody_looks_at_them_
     heads = [SoftmaxRegression(z, labels, 100, overwrites=z is spent).fit(6, 1.0) for z in (kept, spent)]
     np.testing.assert_array_equal(kept, single)
     np.testing.assert_allclose(spent, single - single.mean(axis=0, dtype=np.float64), atol=1e-5)
-    for name in ("weights", "bias"):
-        np.testing.assert_array_equal(*(getattr(head, name) for head in heads))
+    for name in ("weights", "bias"):  # equal but for the rounding of products of arrays in another memory order
+        np.testing.assert_allclose(*(getattr(head, name) for head in heads), atol=1e-4)
     for other in (x, x[:100].astype(np.float32)):  # in double precision, and so few that they end in it
         before = other.copy()
         SoftmaxRegression(other, labels[: len(other)], 100, overwrites=True).fit(6, 1.0)
