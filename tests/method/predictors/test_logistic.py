@@ -339,9 +339,9 @@ def test_large_embeddings_are_centred_in_their_place_where_nobody_looks_at_them_
     np.testing.assert_array_equal(kept, single)
     np.testing.assert_allclose(spent, single - single.mean(axis=0, dtype=np.float64), atol=1e-5)
     for name in ("weights", "bias"):  # equal but for the rounding of products of arrays in another memory order
-        one, other = (getattr(head, name) for head in heads)
-        np.testing.assert_allclose(one, other, atol=1e-4)
-    for kept in (x, x[:100].astype(np.float32)):  # in double precision, and so few that they end in it
-        before = kept.copy()
-        SoftmaxRegression(kept, labels[: len(kept)], 100, overwrites=True).fit(6, 1.0)
-        np.testing.assert_array_equal(kept, before)
+        first, second = (getattr(head, name) for head in heads)
+        np.testing.assert_allclose(first, second, atol=1e-4)
+    for other in (x, x[:100].astype(np.float32)):  # in double precision, and so few that they end in it
+        before = other.copy()
+        SoftmaxRegression(other, labels[: len(other)], 100, overwrites=True).fit(6, 1.0)
+        np.testing.assert_array_equal(other, before)
