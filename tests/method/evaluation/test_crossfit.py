@@ -259,39 +259,31 @@ POISON = [*((spec, "zero_shot") for spec in FAIR), *((spec, p) for spec in ("icm
 POISON += [(spec, PROBE) for spec in ("shrinkage", "pca")]
 
 
-@pytest.mark.parametrize("hidden", ["environment", "fold"])
 @pytest.mark.parametrize(("spec", "predictor"), POISON, ids=str)
-def test_other_images_and_labels_of_what_is_hidden_change_no_score(
-    spec: object, predictor: object, hidden: str
-) -> None:
-    """Byte for byte, at environment 1 of all folds, or at fold 1 of all environments: they may change elsewhere."""
-    world = made_up(4, 3, dim=6, classes=3, concepts=24)
-    rows, rng = (world.environment if hidden == "environment" else world.fold) == 1, np.random.default_rng(9)
-
-    def noisy(z: Any) -> Any:
-        return np.where(rows[:, None], rng.standard_normal(z.shape), z).astype(np.float32)
-
-    label = np.where(rows, rng.integers(3, size=len(rows)), world.label)
-    poisoned = replace(world, z=noisy(world.z), views=[noisy(v) for v in world.views], label=label, fitted={})
-    projection = PROJECTIONS.create(spec)
+def test_other_images_and_labels_of_what_is_hidden_change_no_score(spec: object, predictor: object) -> None:
+    """Byte for byte, at environment 1 of all folds, and at fold 1 of all environments: they may change elsewhere."""
+    world, projection = made_up(4, 3, dim=6, classes=3, concepts=24), PROJECTIONS.create(spec)
     ranks, lambdas = ((6,) if projection.full_rank_only else (3, 6)), (1.0,)
     clean = list(curves_of(world, projection, lambdas, ranks, predictor))
-    other = list(
-        curves_of(
-            poisoned, projection, lambdas, ranks, predictor,
-            lambda prompt: hidden == "environment" and prompt.environment == 1,
-        )
-    )  # fmt: skip
-    compared = 0
-    for (_, mine), (_, theirs) in zip(clean, other, strict=True):
-        assert (mine.held_out, mine.fold, mine.setting) == (theirs.held_out, theirs.fold, theirs.setting)
-        if (mine.held_out == "environment 1") if hidden == "environment" else mine.fold == 1:
-            compared += 1
-            for name in ("lodo", "lodo_se", "training_domain", "training_domain_se"):
-                one, two = (np.array(getattr(curve, name), dtype=float).tobytes() for curve in (mine, theirs))
-                assert one == two, name
-    assert compared == (3 if hidden == "environment" else 4) * len(clean) // 12
-    assert any((mine.correct != theirs.correct).any() for (_, mine), (_, theirs) in zip(clean, other, strict=True))
+    for hidden, of_image, fits in (("environment", world.environment, 3), ("fold", world.fold, 4)):
+        rows, rng = of_image == 1, np.random.default_rng(9)
+        noise = [
+            np.where(rows[:, None], rng.standard_normal(z.shape), z).astype(np.float32) for z in (world.z, *world.views)
+        ]
+        label = np.where(rows, rng.integers(3, size=len(rows)), world.label)
+        poisoned = replace(world, z=noise[0], views=noise[1:], label=label, fitted={})
+        names_it = {"environment": lambda prompt: prompt.environment == 1, "fold": lambda _: False}[hidden]
+        other = list(curves_of(poisoned, projection, lambdas, ranks, predictor, names_it))
+        compared = 0
+        for (_, mine), (_, theirs) in zip(clean, other, strict=True):
+            assert (mine.held_out, mine.fold, mine.setting) == (theirs.held_out, theirs.fold, theirs.setting)
+            if (mine.held_out == "environment 1") if hidden == "environment" else mine.fold == 1:
+                compared += 1
+                for name in ("lodo", "lodo_se", "training_domain", "training_domain_se"):
+                    one, two = (np.array(getattr(curve, name), dtype=float).tobytes() for curve in (mine, theirs))
+                    assert one == two, (hidden, name)
+        assert compared == fits * len(clean) // 12
+        assert any((mine.correct != theirs.correct).any() for (_, mine), (_, theirs) in zip(clean, other, strict=True))
 
 
 def test_the_random_seed_of_a_fit_is_that_of_its_training_set_whatever_fold_is_tested() -> None:
