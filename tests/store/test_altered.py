@@ -136,7 +136,7 @@ def some_bits(content: bytes, count: int) -> list[int]:
     return [*chosen.sample(range(8 * len(content)), count), *chosen.sample(range(mark, mark + 8 * 17), 4)]
 
 
-def test_commands_find_any_bit_that_flips(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_bit_that_flips_is_found(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     before = small.read()
     for file in (small.row_file, small.index_file):
         content = file.read_bytes()
