@@ -23,7 +23,7 @@ sweep:
   normalize: [before]
   ranks: [64, 256]
   predictors: [zero_shot]
-  projections: [identity, icm, {name: shrinkage, lambdas: [0, 3], nuisance: both}, fixed]
+  projections: [identity, icm, {name: shrinkage, lambdas: [0, 3]}, fixed]
 """
 
 
