@@ -44,20 +44,19 @@ LARGE = replace(FACTS, preprocess={**FACTS.preprocess, "size": [224, 224], "inte
 
 def decoded_per_s(files: list[Path], seconds: float = 8.0) -> float:
     """Return images/s of a loop that reads and decodes these files in turn for so long."""
-    geometry, start, count = Geometry.of(LARGE.preprocess), time.perf_counter(), 0
-    for file in cycle(files):
-        model_input(file.read_bytes(), geometry, store.DEFAULT_DECODING)
+    geometry, start, count, endless = Geometry.of(LARGE.preprocess), time.perf_counter(), 0, cycle(files)
+    while (passed := time.perf_counter() - start) < seconds:
+        model_input(next(endless).read_bytes(), geometry, store.DEFAULT_DECODING)
         count += 1
-        if time.perf_counter() - start > seconds:
-            break
-    return count / (time.perf_counter() - start)
+    return count / passed
 
 
 def mosaics(count: int, root: Path) -> Path:
     """Write so many distinct files of 500 x 375 below `root`: 64 pictures with other bytes behind their end."""
     pictures = [mosaic(500, 375, first) for first in range(64)]
     for number in range(count):
-        target = root / ("a", "b")[number % 2] / ("c", "d")[number // 2 % 2] / f"{number:06d}.jpg"
+        environment, of_class = f"environment_{number % 2}", f"class_{number // 2 % 2}"
+        target = root / environment / of_class / f"{number:06d}.jpg"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(pictures[number % len(pictures)] + f"copy {number}".encode())
     return root
@@ -139,7 +138,7 @@ def main() -> None:
         manifest = read_manifest(DatasetSpec(name="mosaics", root=str(root)))
         shares: dict[int, list[float]] = {1: [], 8: []}
         of_each = [sorted(root.rglob("*.jpg"))[core::cores] for core in range(cores)]
-        list(plain.map(decoded_per_s, of_each))  # the processes are there and the files in the system's memory
+        list(plain.map(decoded_per_s, of_each))  # starts the processes
         bare = [sum(plain.map(decoded_per_s, of_each))]
         for _ in range(args.repeats):
             for count, found in shares.items():
