@@ -1,10 +1,11 @@
 """Files that were altered without a new digest: each is named, none is shown, and the trial is computed again."""
 
 import json
+import os
 import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,34 +137,40 @@ def some_bits(content: bytes, count: int) -> list[int]:
     return [*chosen.sample(range(8 * len(content)), count), *chosen.sample(range(mark, mark + 8 * 17), 4)]
 
 
-def test_any_bit_that_flips_is_found(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
-    before = small.read()
-    for file in (small.row_file, small.index_file):
-        content = file.read_bytes()
-        for bit in some_bits(content, 26):
+def flips(small: Small, count: int) -> Iterator[tuple[Path, int]]:
+    """Flip single bits of the row file, then of its index; then both are as before, so the index is up to date."""
+    index = small.index_file
+    for file in (small.row_file, index):
+        content, state = file.read_bytes(), file.stat()
+        for bit in some_bits(content, count):
             file.write_bytes(flipped(content, bit))
-            small.assert_found(file, capsys, bit)
-            if file == small.index_file:
-                pd.testing.assert_frame_equal(small.read(), before)
+            yield file, bit
         file.write_bytes(content)
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert list(small.folder.glob("index/*")) == [index]
+
+
+def test_any_bit_that_flips_is_found(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    before, index = small.read(), small.index_file
+    for file, bit in flips(small, 26):
+        small.assert_found(file, capsys, bit)
+        if file == index:
+            pd.testing.assert_frame_equal(small.read(), before)
     assert small.verified(capsys) == (0, [])
 
 
 @pytest.mark.long("a bit that flips in rows or their index ends the process, or is read as sound")
 def test_800_bits_that_flip_are_found(small: Small) -> None:
-    before = small.read()
-    for file in (small.row_file, small.index_file):
-        content, name = file.read_bytes(), file.relative_to(small.folder).as_posix()
-        for bit in some_bits(content, 396):
-            file.write_bytes(flipped(content, bit))
-            assert upkeep.problem_of(small.storage, name), bit
-            if file == small.index_file:
-                pd.testing.assert_frame_equal(small.read(), before)
-            else:
-                with pytest.raises(DamagedError):
-                    small.read()
-        file.write_bytes(content)
-        assert not upkeep.problem_of(small.storage, name)
+    before, index = small.read(), small.index_file
+    names = {file: file.relative_to(small.folder).as_posix() for file in (small.row_file, index)}
+    for file, bit in flips(small, 396):
+        assert upkeep.problem_of(small.storage, names[file]), bit
+        if file == index:
+            pd.testing.assert_frame_equal(small.read(), before)
+        else:
+            with pytest.raises(DamagedError):
+                small.read()
+    assert not any(upkeep.problem_of(small.storage, name) for name in names.values())
 
 
 def test_every_bit_beside_version_and_digest_is_found(small: Small) -> None:
