@@ -38,11 +38,13 @@ class Small:
 
     @property
     def row_file(self) -> Path:
-        return next(iter(self.folder.glob("rows/*")))
+        (file,) = self.folder.glob("rows/*")
+        return file
 
     @property
     def index_file(self) -> Path:
-        return next(iter(self.folder.glob("index/*")))
+        (file,) = self.folder.glob("index/*")
+        return file
 
     def read(self) -> pd.DataFrame:
         return rows.read_rows(self.storage, [self.row_file.stem])
@@ -147,7 +149,7 @@ def flips(small: Small, count: int) -> Iterator[tuple[Path, int]]:
             yield file, bit
         file.write_bytes(content)
         os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert list(small.folder.glob("index/*")) == [index]
+    assert small.index_file == index
 
 
 def test_any_bit_that_flips_is_found(small: Small, capsys: pytest.CaptureFixture[str]) -> None:
