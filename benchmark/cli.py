@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         words = sys.argv[1:] if argv is None else argv
         args = argparse.Namespace(json="--json" in words, speech="normal")  # used until the arguments are parsed
         code = _run_command(words, args)
-        return _report_fault(faults[0], args, printed=True) if faults and not code else code
+        return _report_error(faults[0], args, printed=True) if faults and not code else code
 
 
 def _run_command(words: list[str], args: argparse.Namespace) -> int:
@@ -63,12 +63,9 @@ def _run_command(words: list[str], args: argparse.Namespace) -> int:
         return 141
     except Exception as error:
         outcome = outcome_of(error)
-        if isinstance(outcome, FaultError):
-            return _report_fault(outcome, args)
-        if args.speech == "verbose":
+        if args.speech == "verbose" and not isinstance(outcome, FaultError):
             traceback.print_exception(error)
-        _print_error(one_line(str(outcome)), args, printed=isinstance(error, OutcomeError))
-        return EXIT_USER_ERROR
+        return _report_error(outcome, args, printed=isinstance(error, OutcomeError))
 
 
 def _command(args: argparse.Namespace) -> int:
@@ -93,8 +90,11 @@ def _set_plugins(args: argparse.Namespace) -> None:
         os.environ[NO_PLUGINS] = os.environ.get(NO_PLUGINS) or UNASKED
 
 
-def _report_fault(fault: FaultError, args: argparse.Namespace, printed: bool = False) -> int:
-    """Print the message about a bug of this package, and return the exit code."""
+def _report_error(fault: FaultError | IcmBenchError, args: argparse.Namespace, printed: bool = False) -> int:
+    """Print the message about an error of the user or a bug of this package, and return the exit code."""
+    if isinstance(fault, IcmBenchError):
+        _print_error(one_line(str(fault)), args, printed)
+        return EXIT_USER_ERROR
     file = write_traceback(fault)
     recipe = getattr(args, "recipe", None) or next(iter(getattr(args, "recipes", ())), "")
     words = f"icm-bench {getattr(args, 'command', '')} {recipe}".strip()

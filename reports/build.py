@@ -168,13 +168,14 @@ def _rendered(one: Drawing | Table) -> Iterable[Figure | Mapping[str, str]]:
 
 
 def _provenance(rows: pd.DataFrame, origin: Origin) -> list[str]:
-    """Return one sentence with the numbers of rows and trials, hashes of recipes, code versions, and stores."""
+    """Return a sentence with numbers of rows and trials, hashes of recipes, code versions and stores; then encoders."""
     recipes, versions = (", ".join(sorted(set(map(str, rows[column])))) for column in ("recipe_hash", "code_version"))
     own = rows[rows["projection"] != IMPORTED]
     trials, imported = own["trial_id"].nunique(), len(rows) - len(own)
     more = f" and {imported:,} imported ones" if imported else ""
     stores = f" Stores: {', '.join(origin.stores)}." if len(origin.stores) > 1 else ""
-    return [f"{len(own):,} result rows of {trials:,} trials{more}; recipe {recipes}; code {versions}.{stores}"]
+    sums = f"{len(own):,} result rows of {trials:,} trials{more}; recipe {recipes}; code {versions}.{stores}"
+    return [sums, *origin.encoders]
 
 
 def _records(report: ReportContent) -> dict[str, bytes]:

@@ -24,7 +24,7 @@ LEVELS = {
     "benchmark.store": ["benchmark.common", "benchmark.backbones.facts", "benchmark.method"],
     "reports.render": ["benchmark.common.errors", "benchmark.common.terminal.escaping"],
     "reports.analysis": ["benchmark.common.errors", "benchmark.common.registry", "benchmark.datasets.catalog",
-                         "benchmark.method.evaluation", "reports.render"],
+                         "benchmark.method.evaluation", "benchmark.method.subspace", "reports.render"],
     "reports.text": ["benchmark.common.errors", "benchmark.common.storage.files", "benchmark.common.terminal.escaping",
                      "benchmark.method.evaluation", "reports.render", "reports.analysis"],
     "reports.tables": ["benchmark.common.errors", "benchmark.common.failing", "benchmark.common.terminal.progress",
@@ -65,6 +65,7 @@ JOIN_REPORTS = {
         "unlabelled",
         "in_memory",
         "results.board",
+        "results.labels",
         "results.publish",
     )
 }

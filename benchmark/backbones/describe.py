@@ -124,6 +124,9 @@ def with_engine(spec: BackboneSpec) -> BackboneFacts:
     in_torch = Backbone(spec.model_copy(update={"engine": "torch"}), device="cpu")
     facts = in_torch.facts
     _check_texts(spec, in_torch)
+    if best_device() == "mps" and not in_torch.agrees_on("mps"):
+        note = f"{spec.label}: it runs on the CPU, since its embeddings on this GPU (mps) are not those of the CPU."
+        facts = replace(facts, notes=(*facts.notes, note))
     if spec.engine == "torch" or best_device() != "cpu" or (spec.engine == "auto" and openvino_missing()):
         return facts
     depends = [spec.engine, facts.identity(), machine(), CONVERSION]

@@ -16,7 +16,7 @@ from benchmark.backbones.facts import BackboneFacts, Texts
 from benchmark.backbones.models import EncoderModel, model_class
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
-from benchmark.common.machine import dtype_name, float32_products
+from benchmark.common.machine import dtype_name, float32_products, unusable_gpus
 from benchmark.common.plain import canonical_hash
 
 if TYPE_CHECKING:
@@ -87,12 +87,39 @@ class Backbone:
         )
         # With channels last, convolutions are faster on CPUs and GPUs; other layers are not affected.
         module: Any = self.encoder.module  # torch's types lack memory formats
-        module.to(self.device, memory_format=torch.channels_last)
+        module.to("cpu" if self.device.type == "mps" else self.device, memory_format=torch.channels_last)
         self._dtype, self._compile = getattr(torch, dtype_name(spec.precision)), compile_model
         low = self.engine == "torch" and self._dtype != torch.float32
         self._cast = low and casts_weights(self.encoder.module)
         if self._cast:
             self.encoder.module.to(self._dtype)
+        if self.device.type == "mps":  # torch has operations there that are missing or wrong
+            self._move("mps" if self.agrees_on("mps") else "cpu")
+
+    def agrees_on(self, device: str) -> bool:
+        """Return whether embeddings of four random images on a device are those of the CPU, on which this one ends."""
+        import torch
+
+        noise = torch.Generator().manual_seed(0)
+        images = torch.randint(256, (4, 3, *self.preprocess["size"]), dtype=torch.uint8, generator=noise)
+        self._move("cpu")
+        expected = self.embed(images)
+        try:
+            self._move(device)
+            there = self.embed(images).cpu()
+        except (RuntimeError, NotImplementedError, TypeError, AssertionError):  # an operation or type is missing there
+            return False
+        finally:
+            self._move("cpu")
+        error = float((there - expected).norm() / expected.norm())
+        return error < (1e-3 if self._dtype == torch.float32 else 5e-2)  # NaN is not below
+
+    def _move(self, device: str) -> None:
+        import torch
+
+        self.device = torch.device(device)
+        self.encoder.module.to(self.device)
+        self.__dict__.pop("_tower", None)
 
     @property
     def engine(self) -> str:
@@ -205,16 +232,24 @@ def texts_of(spec: BackboneSpec) -> Texts:
     return "any" if model_class(spec).embeds_texts(spec) else "none"
 
 
-def best_device() -> str:
-    """Return the fastest torch device of this process: cuda, mps or cpu.
+def best_device(reserved: bool = False) -> str:
+    """Return the torch device of this process, by what torch can use: cuda, mps or cpu.
 
-    A further device also needs its name in `Pool.device` (embedding/pool.py) and a batch size in embedding/encoder.py.
+    Args:
+        reserved: whether Ray has given this process a GPU, which then may not be replaced by a CPU. Default False.
+
+    Raises:
+        IcmBenchError: a GPU is reserved, and torch can use none.
     """
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if torch.backends.mps.is_available():
+        return "mps"
+    if reserved:
+        raise IcmBenchError(unusable_gpus(1))
+    return "cpu"
 
 
 def weights_fingerprint(model: "torch.nn.Module") -> str:

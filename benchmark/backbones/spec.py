@@ -16,8 +16,8 @@ Engine = Literal["auto", "torch", "openvino"]
 _Mean = Annotated[float, Field(ge=-1000, le=1000)]
 _Deviation = Annotated[float, Field(ge=1e-6, le=1000)]
 
-# Backbones that are built in the cache at first use: name -> (module with `place` and `Training`, module with `build`,
-# which takes longer to import).
+# Backbones that are built in the cache at first use: name -> (module with `place`, `notes` and `Training`, module with
+# `build`, which takes longer to import).
 BUILT = {"MiniLiT": ("benchmark.demo.minilit", "benchmark.demo.minilit_training")}
 OPEN_CLIP_SCHEMAS = ("hf-hub:", "local-dir:")
 

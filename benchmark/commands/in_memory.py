@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmark.commands.gather import gather
-from benchmark.commands.interchange.embedding_files import BLOCK, Block, Digest, Texts
+from benchmark.commands.interchange.embedding_files import BLOCK, Block, Digest, Texts, unusable
 from benchmark.commands.interchange.import_embeddings import import_read, new_recipe
 from benchmark.commands.interchange.read_embeddings import ImportOptions, ReadFile, Rows
 from benchmark.commands.preparing import checks
@@ -40,7 +40,7 @@ from reports.text.verdicts import headline, sentence
 Floats = NDArray[np.float32]
 Views = Mapping[str, ArrayLike]
 NAME, ENCODER = "arrays", "embeddings"  # names of data set and encoder in sentences
-# The part `sweep` of the recipe. Truncation with other N and uniform shrinkage only serve to explain a gain.
+# The part `sweep` of the recipe. Truncation with other N and isotropic shrinkage only serve to explain a gain.
 SWEEP: dict[str, Any] = {"folds": 5, "seeds": [0], "normalize": ["before"], "predictors": ["zero_shot"]}
 WITHOUT_VIEWS = ["identity", "shrinkage", "isotropic_environments"]
 TRUNCATION = {"name": "icm", "nuisance": ["interventions", "environments", "both"]}
@@ -125,7 +125,7 @@ def evaluate(
         >>> embeddings = texts[labels] + 2 * rng.normal(size=(200, 8))
         >>> result = evaluate(embeddings, labels, environments, texts, {"blur": embeddings + 0.1})
         >>> [verdict["method"] for verdict in result.verdicts]
-        ['CLIP-ICM (largest) + zero-shot', 'Shrinkage + zero-shot', 'Fixed shrinkage + zero-shot']
+        ['CLIP-ICM + zero-shot', 'Shrinkage + zero-shot', 'Fixed shrinkage + zero-shot']
     """
     if sweep.get("search"):
         raise IcmBenchError("search: `evaluate` does not search; import the embeddings with `icm-bench`, and run that.")
@@ -198,17 +198,15 @@ def _array(name: str, given: ArrayLike, shape: tuple[int, ...] | None = None) ->
 
 
 def _vectors(name: str, given: ArrayLike, shape: tuple[int, ...] | None = None) -> Floats:
-    """Return embeddings as float32, shape (n, D); refuse other shapes and types, NaN, zeros and equal rows."""
+    """Return embeddings as float32, shape (n, D); refuse other shapes and types, unusable and equal rows."""
     array = _array(name, given, shape)
     if array.ndim != 2 or array.dtype.kind != "f" or not array.size:
         what = f"{name}: shape {array.shape} and type {array.dtype}"
         raise IcmBenchError(f"{what}; give one row of floating point numbers for each image, or class of texts.")
     with np.errstate(over="ignore"):
         vectors: Floats = np.ascontiguousarray(array, dtype=np.float32)
-    missing, empty = ~np.isfinite(vectors).all(axis=1), ~vectors.any(axis=1)
-    for bad, what in ((missing, "has NaN or infinite values"), (empty, "is all zeros")):
-        if bad.any():
-            raise IcmBenchError(f"{name}: row {bad.argmax()} (from 0) {what}; remove it.")
+    if bad := unusable(vectors):
+        raise IcmBenchError(f"{name}: row {bad[0]} (from 0) {bad[1]}")
     if len(vectors) > 1 and (vectors == vectors[0]).all():
         raise IcmBenchError(f"{name}: all {len(vectors)} rows are equal; give the output of an encoder.")
     return vectors

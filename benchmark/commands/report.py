@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from benchmark.backbones.spec import BUILT
 from benchmark.commands.gather import Gathered, gather, record_and_place
 from benchmark.commands.preparing.records import never_run, record_files
 from benchmark.commands.stores import check_data, check_out
@@ -242,12 +243,14 @@ def _shown(costs: Iterable[Mapping[str, Any]], options: Options) -> tuple[Mappin
 
 
 def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Origin":
-    """Return the origin of rows, for the report: recipes, stores, costs, and failed or missing trials."""
+    """Return the origin of rows, for the report: recipes, stores, costs, encoders, and failed or missing trials."""
     from reports.analysis.findings import Expected
     from reports.text.sentences import Origin
 
     every = [dataset for recipe in recipes for dataset in recipe.datasets]
     known = {dataset.label: control for dataset in every if (control := dataset.must_be_found)}
+    labels = [*gathered.rows["backbone"].unique()]
+    built = [name for name in BUILT if any(label == name or label.startswith(f"{name} ") for label in labels)]
     return Origin(
         name,
         gathered.stores,
@@ -259,6 +262,7 @@ def origin_of(name: str, recipes: Sequence[Recipe], gathered: Gathered) -> "Orig
         gathered.left_out,
         {long: short for recipe in recipes for long, short in recipe.names.items()},
         gathered.costs,
+        tuple(f"{name} is one draw of its training; gains with other draws differ by points." for name in built),
     )
 
 

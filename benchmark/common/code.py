@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from benchmark.common.storage.places import cache_dir
 
 # Keywords of component classes that only reports use; a new keyword is also a field of `registry.Presentation`.
-PRESENTATION = ("label", "short", "role", "place")
+PRESENTATION = ("label", "role", "place")
 PACKAGE = __name__.partition(".")[0]
 HOME = Path(__file__).parents[2]  # the folder of this project's packages
 NO_PLUGINS = "ICM_BENCH_NO_PLUGINS"  # environment variable that refuses plugins: code from outside this package

@@ -63,6 +63,19 @@ def some(names: Iterable[object]) -> str:
     return ", ".join(listed[:MAX_NAMES]) + more
 
 
+def closest(word: str, valid: Iterable[str]) -> str | None:
+    """Return the valid name that is most similar to `word` without case, blanks and signs; None if none is similar."""
+    import difflib
+
+    forms = {_form(name): name for name in valid}
+    close = difflib.get_close_matches(_form(word[:200]), forms, n=1, cutoff=0.5)
+    return forms[close[0]] if close else None
+
+
+def _form(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold())) or name
+
+
 def nearest(word: str, valid: list[str]) -> str:
     """Return the end of a message about an unknown name: the most similar valid name, and a list of valid names.
 
@@ -70,8 +83,6 @@ def nearest(word: str, valid: list[str]) -> str:
         word: the unknown name.
         valid: all valid names.
     """
-    import difflib
-
-    close = difflib.get_close_matches(word[:200], valid, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    close = closest(word, valid)
+    hint = f"did you mean '{close}'? " if close else ""
     return f"{hint}Valid: {some(sorted(valid))}."

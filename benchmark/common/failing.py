@@ -141,7 +141,7 @@ def where(error: BaseException) -> str:
 
 def place_of_import(error: BaseException) -> str:
     """Return the file and line in the user's module at which an import failed, as `file.py:12`; empty if unknown."""
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     modules = [(frame.f_code, n) for frame, n in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
     own = [f"{code.co_filename}:{n}" for code, n in modules if not _is_below(code, *_NOT_THE_USERS)]
@@ -183,6 +183,15 @@ def _place_in_users_code(error: BaseException) -> tuple[str, str]:
     return name, place
 
 
+def _place_in_users_thread(error: BaseException) -> str:
+    """Return the "file:line" of the user's code that raised an error in a thread; empty if the thread is not theirs."""
+    frames = [(frame.f_code, n) for frame, n in walk_tb(error.__traceback__)]
+    outside = [(code, n) for code, n in frames if not _is_below(code, Path(threading.__file__).parent)]
+    if not outside or _is_below(outside[0][0], *_NOT_THE_USERS):
+        return ""
+    return [f"{code.co_filename}:{n}" for code, n in outside if not _is_below(code, *_NOT_THE_USERS)][-1]
+
+
 def _source_of_result(error: BaseException) -> str:
     """Return the end of a message about an invalid result: the user's class and method that computed the result.
 
@@ -213,13 +222,24 @@ def _is_below(code: CodeType, *folders: Path) -> bool:
     return any(Path(code.co_filename).is_relative_to(folder) for folder in folders)
 
 
-_faults: list[FaultError] = []  # bugs in threads since the command began
+_faults: list[FaultError | IcmBenchError] = []  # bugs and errors of the user's code in threads since the command began
 
 
 @contextmanager
-def thread_faults() -> Iterator[list[FaultError]]:
-    """Yield a list that collects bugs while the block runs: those in threads, and in `faults_collected` blocks."""
-    before, threading.excepthook = threading.excepthook, lambda ended: _collect(ended.exc_value)
+def thread_faults() -> Iterator[list[FaultError | IcmBenchError]]:
+    """Yield a list that collects errors while the block runs.
+
+    These are bugs in threads and in `faults_collected` blocks, and all errors in threads of the user's code.
+    """
+
+    def ended(thread: threading.ExceptHookArgs) -> None:
+        error = thread.exc_value
+        if error and (place := _place_in_users_thread(error)):
+            _faults.append(IcmBenchError(f"A thread raised {in_words(error)} at {place}; fix it and run again."))
+        else:
+            _collect(error)
+
+    before, threading.excepthook = threading.excepthook, ended
     _faults.clear()
     try:
         yield _faults

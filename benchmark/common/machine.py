@@ -18,8 +18,10 @@ from pathlib import Path
 
 from benchmark.common.errors import IcmBenchError
 
-_GPUS = """import json, torch.cuda as c
-print(json.dumps([(p.name, p.major) for p in map(c.get_device_properties, range(c.device_count()))]))"""
+_GPUS = """import json, torch, torch.cuda as c
+found = [(p.name, p.major) for p in map(c.get_device_properties, range(c.device_count()))]
+print(json.dumps(found or [("Apple GPU", 0)] * torch.backends.mps.is_available()))"""
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def _cpuinfo() -> str:
@@ -79,6 +81,32 @@ def torch_gpus(timeout: float = 60, hidden: bool = False) -> list[tuple[str, int
         why = (str(error.stderr or "").strip().splitlines() or [f"no answer within {timeout:.0f} s"])[-1].rstrip(".")
         raise IcmBenchError(f"PyTorch does not load ({why}); reinstall it.") from error
     return [(name, major) for name, major in json.loads(listed.stdout.splitlines()[-1])]
+
+
+def unusable_gpus(declared: int, seen: int = 0) -> str:
+    """Return a sentence on GPUs that Ray declares and PyTorch cannot use: its build, the GPU driver and the remedy."""
+    import torch
+
+    build = (
+        f"PyTorch {torch.__version__} ({f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'without CUDA'})"
+    )
+    return (
+        f"Ray declares {declared} GPU{'s' * (declared != 1)} and {build} sees {seen}, with {gpu_driver()}: install a "
+        f"PyTorch for this driver, start Ray with --num-gpus={seen}, or set run.device: cpu in the recipe."
+    )
+
+
+def gpu_driver() -> str:
+    """Return "NVIDIA driver VERSION", or "no NVIDIA driver found"."""
+    said = ""
+    with contextlib.suppress(OSError):
+        said = _DRIVER.read_text(encoding="utf-8")
+    if not said:
+        words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            said = subprocess.run(words, capture_output=True, text=True, check=True, timeout=10).stdout
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", said)
+    return f"NVIDIA driver {found[0]}" if found else "no NVIDIA driver found"
 
 
 def dtype_name(precision: str) -> str:

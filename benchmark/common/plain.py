@@ -16,6 +16,7 @@ MAX_BYTES = 2**20  # maximum size of a YAML document; the longest recipe of the 
 # Plain words that YAML 1.1 reads as truth values, numbers or dates, and that are texts here.
 _OF_YAML_1_1 = re.compile(r"(?i)yes|no|on|off|=|[-+]?0[\d_b]+|[-+]?[\d_]+(:[0-5]?\d)+(\.[\d_]*)?|\d{4}-\d\d?-\d\d?.*")
 MAX_DEPTH = 40  # maximum nesting of lists and mappings
+MAX_DIGITS = 1000  # maximum digits of a whole number; Python refuses to convert thousands
 MAX_VALUES = 100_000  # maximum values of a document, with aliases (`*name`) expanded
 
 
@@ -56,6 +57,9 @@ def from_yaml(content: bytes | str, place: str) -> Any:
         return yaml.SafeLoader("").construct_document(node)
     except UnicodeDecodeError as error:
         raise IcmBenchError(f"{place} cannot be read: not UTF-8 text.") from error
+    except yaml.reader.ReaderError as error:
+        line, sign = text.count("\n", 0, error.position) + 1, ord(text[error.position])
+        raise IcmBenchError(f"{place}, line {line} holds the control character U+{sign:04X}; remove it.") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -132,6 +136,9 @@ def _check_node(node: "yaml.Node", place: str, sizes: dict[int, int]) -> int:
     sizes[id(node)], total = 0, 1
     if isinstance(node, yaml.ScalarNode) and node.style is None and _OF_YAML_1_1.fullmatch(node.value):
         node.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+        line, digits = node.start_mark.line + 1, len(node.value)
+        raise IcmBenchError(f"{place}, line {line}: a number of {digits} digits; give a smaller one.")
     lines: dict[tuple[str, str], int] = {}
     for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
         line, name = key.start_mark.line + 1, (key.tag, str(key.value))

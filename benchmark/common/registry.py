@@ -33,7 +33,6 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         label: name in tables. Default: the name in recipes.
-        short: description in a few words; empty (default) if the label is clear.
         role: `plain` (unchanged embeddings), `baseline`, `method` (default), `control` (an alternative explanation of a
             method's gain) or `rival` (a published method; a method is compared with the best rival).
         place: sort key in tables, ascending, default 3; components with equal keys are sorted by name.
@@ -42,7 +41,6 @@ class Presentation(BaseModel, frozen=True, extra="forbid"):
     """
 
     label: str = ""
-    short: str = ""
     role: Literal["plain", "baseline", "method", "control", "rival"] = "method"
     place: int = 3
     traits: tuple[str, ...] = ()
@@ -64,7 +62,10 @@ class Component(Spec):
 
     def __init_subclass__(cls, **presentation: Any) -> None:
         super().__init_subclass__()
-        cls.presentation = Presentation(**presentation)  # not inherited by subclasses
+        try:
+            cls.presentation = Presentation(**presentation)  # not inherited by subclasses
+        except ValidationError as error:
+            raise TypeError(f"class {cls.__name__}: {sentence(error, Presentation)}") from error
 
     @property
     def name(self) -> str:
@@ -121,6 +122,11 @@ C = TypeVar("C")
 T = TypeVar("T", bound=Component)
 
 
+def is_plugin(name: str) -> bool:
+    """Return whether a name in a recipe is an import path from outside this package."""
+    return ":" in name and not name.startswith("benchmark.")  # recipes of imported embeddings name a class of ours
+
+
 def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> Any:
     """Return the object at an import path of the form `module:NAME`.
 
@@ -134,9 +140,7 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
         PluginError: plugins are refused, see `NO_PLUGINS`.
         IcmBenchError: the module or the name in it does not exist, or the module raises an error.
     """
-    if home is None and not name.startswith(
-        "benchmark."
-    ):  # recipes of imported embeddings name a class of this package
+    if home is None and is_plugin(name):
         plugin, refused = f"The {kind} '{name}' is a plugin", os.environ.get(NO_PLUGINS)
         if refused == UNASKED and not asked:
             raise PluginError(f"{plugin}, which this command imports only with --plugins; check its code and add it.")
@@ -146,11 +150,15 @@ def load(kind: str, name: str, home: str | None = None, asked: bool = False) -> 
             )
         find_own_code()
     module, _, attribute = (home or name).partition(":")
+    if "" in module.split("."):
+        raise IcmBenchError(f"The {kind} '{name}' is no import path; write it as my_package.my_module:MyClass.")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as error:
-        # These messages need no place in the code.
-        is_known = isinstance(error, ImportError | AttributeError | ValueError | TypeError)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # These messages need no place in the code; a file with NUL bytes is a SyntaxError without one.
+        is_known = isinstance(error, ImportError | AttributeError | ValueError | TypeError | SyntaxError)
         place = place_of_import(error) or ("" if is_known else where(error))
         why = f"{in_words(error)} at {place}" if place else error
         raise IcmBenchError(f"The {kind} '{name}' cannot be loaded: {why}.") from error

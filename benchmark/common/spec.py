@@ -1,5 +1,6 @@
 """Base class of all parts of a recipe, and the conversion of pydantic's validation errors into one sentence."""
 
+import re
 from collections import Counter
 from typing import Annotated, Any, get_args
 
@@ -19,6 +20,16 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_no_booleans(cls, given: Any) -> Any:
+        """Refuse `true` and `false` for numbers, which pydantic reads as 1 and 0."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            field = cls.model_fields.get(name)
+            if field and _has_boolean(value) and not _takes_boolean(field.annotation):
+                raise ValueError(f"{name} takes neither true nor false; give a number, or put the word in quotes.")
+        return given
+
     @model_validator(mode="after")
     def _bounded(self) -> Any:
         """Refuse numbers and lists beyond the limits of this module."""
@@ -33,6 +44,19 @@ class Spec(BaseModel):
         return self
 
 
+def _has_boolean(value: Any) -> bool:
+    """Return whether a value is a boolean, or a list or mapping with one at any depth."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, bool) or any(map(_has_boolean, inner))
+
+
+def _takes_boolean(annotation: Any) -> bool:
+    """Return whether values of a type may have booleans, or parts that check themselves, at any depth."""
+    if isinstance(annotation, type):
+        return annotation in (bool, object) or issubclass(annotation, BaseModel)
+    return annotation is Any or isinstance(annotation, bool) or any(map(_takes_boolean, get_args(annotation)))
+
+
 def _printable(name: str) -> str:
     if not name.isprintable():
         raise ValueError(f"{name[:40]!a} is not a printable name; remove line breaks and control characters.")
@@ -40,6 +64,15 @@ def _printable(name: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=1024), AfterValidator(_printable)]
+
+
+def _openable(place: str) -> str:
+    if re.match("(?i)(https?|ftp)://", place):
+        raise ValueError("an address of the web is no folder; download the images, and give their folder or s3://...")
+    return place
+
+
+Images = Annotated[str, AfterValidator(_openable)]  # folder of images, s3:// or gs://
 
 
 def distinct(items: Any, labels: list[Any], what: str) -> Any:

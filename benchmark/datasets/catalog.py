@@ -7,11 +7,12 @@ in `_ALL`; a variant of ImageNet also needs its list of WordNet ids in `_LISTS`.
 
 import functools
 import pkgutil
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, some
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,29 @@ class DatasetFacts:
     def single(self) -> bool:
         """Whether the set has only one environment, with images in ROOT/FOLDER/CLASS/IMAGE."""
         return len(self.environments) == 1
+
+    @property
+    def entries(self) -> frozenset[str]:
+        """Folders of environments in ROOT/FOLDER (of corruptions, in ImageNet-C); empty for sets that have none."""
+        if self.single or "table" in self.reads:
+            return frozenset()
+        return frozenset(name.split("/")[0] for name in self.environments)
+
+    @property
+    def contents(self) -> str:
+        """Description of what ROOT/FOLDER must hold, in the plural."""
+        if "table" in self.reads:
+            return f"tables ({self.reads['table']})"
+        what = "corruptions" if self.reads else "environments"
+        return "classes (folders named by WordNet ids)" if self.single else f"{what} ({some(sorted(self.entries))})"
+
+    def is_in(self, names: Collection[str]) -> bool:
+        """Return whether a folder with these entries holds an environment of the set, or its table, or classes."""
+        if "table" in self.reads:
+            return self.reads["table"] in names
+        if self.single:
+            return any(re.fullmatch(r"n\d{8}|\d{1,3}", name) for name in names)
+        return not self.entries.isdisjoint(names)
 
     @property
     def images(self) -> int:
@@ -221,11 +245,18 @@ _ALL = (
         licence="Apache-2.0, MIT, CC-BY-4.0 and CC-BY-SA-4.0, by style: see NOTICE",
         citation="Noto Emoji, Twemoji, Fluent UI Emoji, OpenMoji; see NOTICE",
         obtain="built by `icm-bench demo` from npm packages", counts="checked when it is built",
-        variants={
-            1544: "the set of eight styles; in one of them, emojione_monotone, the motifs are those of EmojiOne, and "
-            "the encoder MiniLiT is trained on EmojiOne in colour"
-        },
         fingerprint="199cc1f1d195579c322cd5943f76fbdf170ff7949155d9546b8dc2b819c64469",
+    ),
+    # The encoder MiniLiT is trained on EmojiOne in colour, so the motifs of emojione_monotone are not new to it.
+    DatasetFacts(
+        name="emoji_styles_8", folder="emoji_styles_8", classes=10,
+        environments=dict.fromkeys((
+            "emojione_monotone", "fluent", "fluent_flat", "high_contrast", "line_art", "noto", "openmoji", "twemoji",
+        ), 193),
+        licence="Apache-2.0, MIT, CC-BY-4.0 and CC-BY-SA-4.0, by style: see NOTICE",
+        citation="Noto Emoji, Twemoji, Fluent UI Emoji, OpenMoji, EmojiOne; see NOTICE",
+        obtain="built at first use from npm packages", counts="checked when it is built",
+        fingerprint="5529c82003799fff482da1e820ab488e85d32b204b9b4ac73e113f5181e8f345",
     ),
     DatasetFacts(
         name="icons", folder="icons", classes=48,
@@ -241,7 +272,7 @@ _ALL = (
 
 CATALOG: Mapping[str, DatasetFacts] = {facts.name: facts for facts in _ALL}
 DEMO_SET = "emoji_styles"
-BUILT = frozenset({DEMO_SET, "icons"})  # from packages, if a recipe gives no root
+BUILT = frozenset({DEMO_SET, "emoji_styles_8", "icons"})  # from packages, if a recipe gives no root
 MAX_DIFFERENCES = 12  # maximum number of differences that a note lists; it counts the others
 
 
@@ -315,6 +346,6 @@ def wordnet_ids(name: str, class_names: Sequence[str], place: str) -> list[str]:
         if wordnet_id not in subset:
             raise IcmBenchError(
                 f"'{class_name}' in {place} is none of the {len(subset)} classes of {name}, which are WordNet ids like "
-                f"{subset[0]}; remove it, or give the data set a name of your own."
+                f"{subset[0]}; set its root to the folder of its classes, or give the data set a name of your own."
             )
     return ids

@@ -24,11 +24,10 @@ from benchmark.common.storage.files import Storage
 from benchmark.datasets.catalog import BUILT, CATALOG, class_subset, count_differences, human_names, wordnet_ids
 from benchmark.datasets.columns import TABLE
 from benchmark.datasets.identities import identify
+from benchmark.datasets.known_folder import check_environments, child, known_folder
 from benchmark.datasets.readers import IMAGE_SUFFIXES, Entry, ImageReader, open_reader
 from benchmark.datasets.readers.base import ImportedReader
 from benchmark.datasets.spec import DatasetSpec
-
-LAYOUT = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
 _AT_ONCE = 65_536  # rows converted to Python at a time
 
@@ -221,6 +220,7 @@ def read_manifest(spec: DatasetSpec) -> Manifest:
             f"data set '{spec.name}' names; name one that is there."
         )
     _check_listing(reader, table)
+    check_environments(spec, reader, there)
     return _labelled(spec.name, reader, identify(reader, _in_order(_distinct_paths(reader, table)), listed_ns))
 
 
@@ -244,7 +244,7 @@ def _labelled(name: str, reader: ImageReader, table: pa.Table) -> Manifest:
 
 
 def dataset_reader(spec: DatasetSpec) -> ImageReader:
-    """Return the reader of a data set. The demo set, `icons` and planted sets are built if not in the cache."""
+    """Return the reader of a data set. Sets of drawings are built if not in the cache."""
     if spec.is_imported:
         raise IcmBenchError(
             f"datasets: the images of '{spec.name}' are not at hand, since its embeddings were imported; give it "
@@ -258,7 +258,7 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
         if spec.name in BUILT:
             from benchmark.demo import emoji_styles, icons
 
-            folder = icons.build() if spec.name == icons.NAME else emoji_styles.build(spec.styles or 6)
+            folder = icons.build() if spec.name == icons.NAME else emoji_styles.build(spec.name)
             return open_reader(str(folder / spec.name), "folder")
         known = spec.name in CATALOG
         hint = f"get it first ({CATALOG[spec.name].obtain})" if known else nearest(spec.name, list(CATALOG))
@@ -267,21 +267,11 @@ def dataset_reader(spec: DatasetSpec) -> ImageReader:
     if not Storage(root).is_folder():
         raise IcmBenchError(f"datasets: the root {public(root)} of '{spec.name}' does not exist or is no folder.")
     facts = CATALOG.get(spec.name)
-    uri = _below(root, facts.folder if facts else spec.name) or root
+    uri = known_folder(spec, root) if facts else child(root, spec.name) or root
+    environment = facts.folder if facts and facts.single else None
     spec = spec.resolved
-    environment, labelled, unlabelled = None, spec.classes is None, frozenset(spec.labels or ())
-    if facts and facts.single:
-        environment = facts.folder
-        uri = next((inner for part in ("val", "train") if (inner := _below(uri, part))), uri)
+    labelled, unlabelled = spec.classes is None, frozenset(spec.labels or ())
     return open_reader(uri, spec.layout, spec.columns, environment, spec.listing, labelled, unlabelled)
-
-
-def _below(uri: str, name: str) -> str | None:
-    """Return the URI of the folder `name` in `uri`; None if it does not exist."""
-    if not Storage(uri).is_folder(name):
-        return None
-    address, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
-    return f"{address.rstrip('/')}/{name}{mark}{query}"
 
 
 _WHOLE_NUMBERS = ("position", "bytes", "modified_ns", "file_bytes")  # fields of `Entry` that are int
@@ -317,12 +307,12 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
         if image := next((name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES), None):
             raise IcmBenchError(
                 f"{where} holds no images in folders of classes: {reader.storage.path(image)} seems to lie one level "
-                f"too high, for {LAYOUT}; give as root the folder above, or put what is there into a folder for each "
-                f"environment."
+                f"too high: {reader.arrangement}; give as root the folder above, or put what is there into a "
+                f"folder for each environment."
             )
         raise IcmBenchError(
-            f"{where} holds no images; {LAYOUT}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or Parquet files "
-            f"or tar shards below ROOT."
+            f"{where} holds no images; {reader.arrangement}, with images of {', '.join(sorted(IMAGE_SUFFIXES))}, or "
+            f"Parquet files or tar shards below ROOT."
         )
     grouped = table["group"].null_count < table.num_rows
     for batch in table.select(["path", "group"]).to_batches(_AT_ONCE):
@@ -333,7 +323,7 @@ def _check_listing(reader: ImageReader, table: pa.Table) -> None:
                 raise IcmBenchError(f"{path} in {where} has no group, while others have one; give one to each image.")
     classes = table["class_name"].unique().to_pylist()
     if len(classes) < 2 and reader.labelled:
-        raise IcmBenchError(f"{where} has one class only ({classes[0]}); {LAYOUT}.")
+        raise IcmBenchError(f"{where} has one class only ({classes[0]}), add another; {reader.arrangement}.")
 
 
 def _distinct_paths(reader: ImageReader, table: pa.Table) -> pa.Table:

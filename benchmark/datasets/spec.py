@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -18,7 +17,7 @@ from pydantic import (
 )
 
 from benchmark.common.errors import IcmBenchError, nearest
-from benchmark.common.spec import Name, Spec, distinct
+from benchmark.common.spec import Images, Name, Spec, distinct
 from benchmark.datasets.catalog import BUILT, CATALOG, DEMO_SET
 from benchmark.datasets.columns import (
     AUTO,
@@ -44,7 +43,7 @@ PLANTED_KEYS = {"of": "of", "drawn": "from"} | {key: key for key in ("shift", "s
 # recipe/recipe.py) lists the fields that only locate images, and that no hash contains.
 _LATER = (
     "metric", "expected", "table", "splits", "lookup", "classes_differ", "environments", "classes", "labels",
-    "styles", "needs_data",
+    "needs_data",
 )  # fmt: skip
 STRENGTHS = {"a": 0.0, "b": 0.3, "c": 0.6, "d": 1.0}
 MAX_ENVIRONMENTS = 11  # each environment needs a concept of every class, and the smallest class has 11 concepts
@@ -106,8 +105,6 @@ class DatasetSpec(Spec):
         metric: the authors' metric, one of `METRICS` or `module:Class`. Tables and verdicts show it next to the
             accuracy; all selections and tests use the accuracy. Default: the catalog's metric, else `accuracy`.
         needs_data: whether the data set is left out of the recipe if `run.data` is not given. Default: false.
-        styles: for `emoji_styles`: 8 adds the styles `fluent_flat` and `emojione_monotone` and keeps the 193 concepts
-            that all eight have. MiniLiT is trained on EmojiOne in colour. Default: six styles, 284 concepts.
         expected: the result that the report must find, if known. For planted sets it follows from the other fields.
         of: for planted sets: the source of the drawings, `emoji_styles`. A planted set has a known shift, and is named
             `planted` or `planted-` and a word.
@@ -124,7 +121,7 @@ class DatasetSpec(Spec):
     """
 
     name: Name
-    root: str | None = None
+    root: Images | None = None
     layout: str = AUTO
     columns: ColumnsSpec = ColumnsSpec()
     table: str | None = None
@@ -136,7 +133,6 @@ class DatasetSpec(Spec):
     labels: Annotated[Mapping[str, Literal["none"]], Field(min_length=1)] | None = None
     metric: str | None = None
     needs_data: bool | None = None
-    styles: Annotated[Literal[6, 8] | None, AfterValidator(lambda styles: None if styles == 6 else styles)] = None
     expected: ExpectedSpec | None = None
     of: Literal["emoji_styles"] | None = None
     drawn: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, alias="from")
@@ -298,8 +294,6 @@ class DatasetSpec(Spec):
             raise ValueError(
                 f"'{self.name}' has classes: leave classes: none to folders and tables of your own images."
             )
-        if self.styles is not None and (self.name != DEMO_SET or self.root is not None or self.is_imported):
-            raise ValueError(f"'styles' is for '{DEMO_SET}' without root and layout; leave it out of '{self.name}'.")
         if self.needs_data and self.root is not None:
             raise ValueError(f"needs_data: '{self.name}' has its own root; leave one of the two out.")
         single = facts is not None and facts.single

@@ -1,7 +1,7 @@
 """The data set `emoji_styles`: 284 concepts of ten classes, each in six styles (environments) of four vendors.
 
-With eight styles it has the 193 concepts that all eight have. Of the two further styles, `fluent_flat` has the motifs
-of `fluent`, and `emojione_monotone` those of EmojiOne, on which the demo encoder is trained in colour.
+The data set `emoji_styles_8` has two more styles, and the 193 concepts that all eight have. Of the two, `fluent_flat`
+has the motifs of `fluent`, and `emojione_monotone` those of EmojiOne, on which the demo encoder is trained in colour.
 
 Every concept is in every environment. Images must therefore be split by concept (`groups.csv`), or a probe is trained
 on the tested concepts in another style. The control data sets of planted.py use the six styles.
@@ -16,7 +16,7 @@ from benchmark.common.errors import IcmBenchError
 from benchmark.demo.emoji import IMAGE_SIZE, OPENMOJI, Pack, build_set, concepts, iconify_svgs, openmoji_svgs
 from benchmark.demo.packages import fetch_together
 
-NAME = "emoji_styles"
+NAME, NAME_OF_EIGHT = "emoji_styles", "emoji_styles_8"
 # Increase it if a change of the code below changes the drawings, and write the new values into test_golden.py.
 VERSION = 1
 
@@ -38,7 +38,7 @@ ICONIFY_ENVIRONMENTS = {
 }
 OPENMOJI_ENVIRONMENTS = {"openmoji": "color", "line_art": "black"}
 ENVIRONMENTS = (*ICONIFY_ENVIRONMENTS, *OPENMOJI_ENVIRONMENTS)
-# Packages of the two further styles. They are fetched only for `styles: 8`.
+# Packages of the two further styles. They are fetched only for `emoji_styles_8`.
 FURTHER_ENVIRONMENTS = {
     "fluent_flat": Pack(
         "@iconify-json/fluent-emoji-flat", "1.2.6", "7d064769dee690815f823bc5bcc511d957198caf9f5edd8dd9c1aa48a6aeb175"
@@ -73,33 +73,33 @@ NOT_THE_THING = frozenset({
 SAME_DRAWING = frozenset({"oncoming-taxi"})
 
 
-def build(styles: int = 6) -> Path:
-    """Render the data set into the cache, unless it is there, and return its parent folder; see `emoji.build_set`."""
-    return build_set(NAME, content_hash(styles), functools.partial(drawings, styles))
+def build(name: str = NAME) -> Path:
+    """Render a data set into the cache, unless it is there, and return its parent folder; see `emoji.build_set`."""
+    return build_set(name, content_hash(name), functools.partial(drawings, name))
 
 
-def content_hash(styles: int = 6) -> str:
-    """Return a hash, 12 hex digits, of everything that determines the content of the data set."""
-    iconify, environments, _ = _parts(styles)
+def content_hash(name: str = NAME) -> str:
+    """Return a hash, 12 hex digits, of everything that determines the content of a data set."""
+    iconify, environments, _ = _parts(name)
     packs = [(pack.name, pack.version, pack.sha256) for pack in (OPENMOJI, *iconify.values())]
     choice = [environments, CLASS_OF_SUBGROUP, sorted(NOT_THE_THING | SAME_DRAWING)]
     return hashlib.sha256(json.dumps([VERSION, IMAGE_SIZE, packs, choice]).encode()).hexdigest()[:12]
 
 
-def _parts(styles: int) -> tuple[dict[str, Pack], tuple[str, ...], dict[str, int]]:
+def _parts(name: str) -> tuple[dict[str, Pack], tuple[str, ...], dict[str, int]]:
     """Return the Iconify packs, all environments, and the number of concepts of each class."""
-    if styles == len(ENVIRONMENTS):
+    if name == NAME:
         return ICONIFY_ENVIRONMENTS, ENVIRONMENTS, CLASS_COUNTS
     return ICONIFY_ENVIRONMENTS | FURTHER_ENVIRONMENTS, (*ENVIRONMENTS, *FURTHER_ENVIRONMENTS), COUNTS_OF_EIGHT
 
 
 @functools.cache
-def drawings(styles: int = 6) -> dict[str, dict[str, dict[str, str]]]:
+def drawings(name: str = NAME) -> dict[str, dict[str, dict[str, str]]]:
     """Return the SVG documents by environment, class and concept; all environments have the same concepts.
 
     The result (9 MB) is cached in the process: a recipe may build several data sets from it.
     """
-    iconify, environments, counts = _parts(styles)
+    iconify, environments, counts = _parts(name)
     fetch_together([pack.fetch for pack in (OPENMOJI, *iconify.values())], "fetching emoji packages")
     candidates = [
         concept
@@ -108,12 +108,12 @@ def drawings(styles: int = 6) -> dict[str, dict[str, dict[str, str]]]:
     ]
     svgs = {environment: iconify_svgs(pack) for environment, pack in iconify.items()}
     shared = [concept for concept in candidates if all(concept.slug in found for found in svgs.values())]
-    slugs: dict[str, list[str]] = {name: [] for name in counts}
+    slugs: dict[str, list[str]] = {class_name: [] for class_name in counts}
     for concept in shared:
         slugs[CLASS_OF_SUBGROUP[concept.subgroup]].append(concept.slug)
     if wrong := [f"{c} {len(slugs[c])} (expected {n})" for c, n in counts.items() if len(slugs[c]) != n]:
         raise IcmBenchError(
-            f"{NAME}: unexpected numbers of concepts in the emoji packages: {', '.join(wrong)}; "
+            f"{name}: unexpected numbers of concepts in the emoji packages: {', '.join(wrong)}; "
             "use the pinned package versions."
         )
     svgs |= {environment: openmoji_svgs(style, shared) for environment, style in OPENMOJI_ENVIRONMENTS.items()}

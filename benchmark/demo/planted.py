@@ -152,7 +152,7 @@ def build(planted: Planted) -> Path:
     if root.is_dir():
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    drawings = emoji_styles.drawings(len(emoji_styles.ENVIRONMENTS))
+    drawings = emoji_styles.drawings()
     images = contents(planted, {name: sorted(svgs) for name, svgs in drawings[planted.styles[0]].items()})
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{NAME}-") as scratch:
         folder = Path(scratch) / "root"

@@ -28,13 +28,17 @@ MAX_PROCESSES = 8
 def image_features(
     workers: Workers, images: Sequence[PretrainingImage], trunk: str, size: int, kind: str | None, description: str
 ) -> Tensor:
-    """Return pooled features, shape (n, 1280), of the drawings or of their views under the intervention `kind`."""
+    """Return pooled features, shape (n, 1280), of the drawings or of their views under the intervention `kind`.
+
+    The state of torch's random generator is left as it is: a tower that is built in this process draws initial weights.
+    """
     progress = Progress(description, len(images), "images")
     batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     found: list[Tensor] = [torch.empty(0)] * len(batches)
-    for number, features in workers.call_all(_batch_features, ((batch, trunk, size, kind) for batch in batches)):
-        found[number] = torch.from_numpy(features)
-        progress.update(len(features))
+    with torch.random.fork_rng(devices=[]):
+        for number, features in workers.call_all(_batch_features, ((batch, trunk, size, kind) for batch in batches)):
+            found[number] = torch.from_numpy(features)
+            progress.update(len(features))
     progress.close()
     return torch.cat(found)
 

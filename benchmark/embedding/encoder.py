@@ -53,15 +53,19 @@ class Encoder:
         threads: int | None,
         compile_model: bool,
     ) -> None:
+        import ray
         import torch
 
         from benchmark.backbones.engines import ConvertedTower, is_converted
+        from benchmark.common.ray.cluster import device_of_worker
 
         if threads:
             torch.set_num_threads(threads)
+        # Encoders on CPUs have a number of threads; another one may have been given a GPU by Ray.
+        device = "cpu" if threads else best_device(ray.is_initialized() and device_of_worker() != "cpu")
         # A converted tower in the cache loads faster than the backbone.
-        converted = spec.engine == "openvino" and best_device() == "cpu" and is_converted(facts)
-        tower = ConvertedTower(facts) if converted else Backbone(spec, compile_model=compile_model, known=facts)
+        converted = spec.engine == "openvino" and device == "cpu" and is_converted(facts)
+        tower = ConvertedTower(facts) if converted else Backbone(spec, device, compile_model, facts)
         self._backbone: Backbone | ConvertedTower = tower
         self._views, self._compiled, self.dim = views, compile_model, facts.dim
         self._cuda = self._backbone.device.type == "cuda"
@@ -143,13 +147,16 @@ class Encoder:
         return self._forward(views), time.perf_counter() - start
 
     def _sent(self, parts: list[Part]) -> "torch.Tensor":
-        """Return the images of a batch on the device."""
+        """Return the images of a batch on the device that makes their views: a GPU of CUDA, else the CPU.
+
+        `mps` has no float64, in which views are exact: the backbone gets them from the CPU.
+        """
         import torch
 
         pieces = [part.waiting.staged[part.first : part.stop] for part in parts]
         pieces = [piece.flatten(0, -4) for piece in pieces]  # of views that the decoding stage made
         if not self._cuda:
-            return (torch.cat(pieces) if len(pieces) > 1 else pieces[0]).to(self._backbone.device)
+            return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
         main, sizes = torch.cuda.current_stream(), [len(piece) for piece in pieces]
         with torch.cuda.stream(self._copies):
             images = torch.empty((sum(sizes), *pieces[0].shape[1:]), dtype=torch.uint8, device=self._backbone.device)

@@ -43,7 +43,7 @@ from benchmark.embedding.encoder import GPU_BATCH, Encoder
 from benchmark.embedding.images import Geometry, model_input, model_input_views
 from benchmark.embedding.ledger import open_ledger
 from benchmark.embedding.opening import UnreadableImage
-from benchmark.embedding.pool import Pool, bounded_memory, decoder_count, limits_on_gpus, pool_for
+from benchmark.embedding.pool import Pool, bounded_memory, check_gpus, decoder_count, limits_on_gpus, pool_for
 from benchmark.embedding.speed import EmbedReport, Speed, Tally
 from benchmark.embedding.stages import count, results, run_stage
 from benchmark.embedding.watch import Watch, WatchedRun
@@ -152,6 +152,8 @@ def _stream(chunks: Chunks, reused: int, job: EmbedJob, run: RunSpec, encoder: t
     work = Work(job.storage, manifest.reader, job.views, geometry, facts, job.decoding)
     progress = Progress(f"embedding {manifest.name} with {facts.label}", chunks.pairs, "views")
     pool = pool_for(run, len(chunks), progress.notify)
+    if pool.on_gpus and encoder is Encoder:  # encoders of benchmarks use no GPU
+        check_gpus()
     views, total = tuple(view.directory for view in job.views), reused + chunks.pairs
     made = Made(new_name(), platform.node(), manifest.name, facts.label, views, reused=reused, total=total)
     ledger = open_ledger(made.name, take_over(job.storage, views))

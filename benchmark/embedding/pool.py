@@ -10,14 +10,15 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from benchmark.backbones.loading import best_device
 from benchmark.common.errors import IcmBenchError
+from benchmark.common.machine import torch_gpus, unusable_gpus
 from benchmark.common.ray.autoscaler import autoscaled_gpus, request_gpus
-from benchmark.common.ray.cluster import cpu_nodes, gpu_count
+from benchmark.common.ray.cluster import alive_nodes, cpu_nodes, gpu_count, node_name
 from benchmark.embedding.batching import Limits
 from benchmark.recipe.specs import RunSpec
 
@@ -111,8 +112,31 @@ class Pool:
 
     @property
     def device(self) -> str:
-        """Device of the encoders: cuda, mps or cpu. A further device is also named in `best_device` (loading.py)."""
-        return "cuda" if self.on_gpus else "mps" if best_device() == "mps" else "cpu"
+        """Device of the encoders: cuda, mps or cpu."""
+        here = best_device() if self.on_gpus else "cpu"
+        return "cuda" if self.on_gpus and here == "cpu" else here  # the driver's node may have no GPU
+
+
+def check_gpus() -> None:
+    """Refuse a cluster with a node that declares GPUs of which PyTorch can use none; encoders check nodes that join."""
+    import ray
+
+    affinity, task = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy, ray.remote(num_cpus=0)(_gpu_fault)
+    nodes = [(node["NodeID"], int(node["Resources"].get("GPU", 0))) for node in alive_nodes()]
+    asked = [
+        task.options(scheduling_strategy=affinity(name, soft=False)).remote(count) for name, count in nodes if count
+    ]
+    with suppress(ray.exceptions.RayError):  # a node is lost: encoders check again
+        for sentence in filter(None, ray.get(asked)):
+            raise IcmBenchError(sentence)
+
+
+def _gpu_fault(declared: int) -> str:
+    """Return a sentence if PyTorch sees no GPU on this node, on which Ray declares some."""
+    if torch_gpus(hidden=True):
+        return ""
+    where = f"The node {node_name()}: " if len(alive_nodes()) > 1 else ""
+    return where + unusable_gpus(declared)
 
 
 def pool_for(run: RunSpec, work: int, notify: Notify) -> Pool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.backbones.facts import BackboneFacts
-from benchmark.backbones.loading import Backbone
+from benchmark.backbones.loading import Backbone, best_device
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.ray.cluster import connect, gpu_count
@@ -67,11 +67,16 @@ class TextJob:
         return missing, [] if have_texts(storage, pairs_file(facts, self.pairs)) else list(self.pairs)
 
 
-def begin_texts(storage: Storage, job: TextJob, after: Sequence[Any] = ()) -> list[Any]:
+def begin_texts(storage: Storage, job: TextJob, device: str = "auto", after: Sequence[Any] = ()) -> list[Any]:
     """Start to embed the missing texts of a job on a worker. Call it in a block of `connected`.
 
-    The embedding of a class is the normalised mean over templates of normalised embeddings. `after` is the result of an
-    earlier call; its worker ends before this one starts, since each worker holds a whole backbone.
+    The embedding of a class is the normalised mean over templates of normalised embeddings.
+
+    Args:
+        storage: the store.
+        job: the texts.
+        device: `run.device` of the recipe; texts are embedded on a GPU if the cluster has some, unless it is `cpu`.
+        after: the result of an earlier call; its worker ends before this one starts, since each holds a whole backbone.
 
     Returns:
         Ray references that are ready once the texts are in the store; empty if no text is missing. `ray.get` of them
@@ -83,16 +88,17 @@ def begin_texts(storage: Storage, job: TextJob, after: Sequence[Any] = ()) -> li
     if not any(job.missing(storage)):
         return []
     connect()
-    resources = {"num_gpus": 1} if gpu_count() else {"num_cpus": 1}
-    return [_embed_on_worker.options(**resources).remote(storage, job, *after)]
+    on_gpu = device != "cpu" and gpu_count() > 0
+    resources = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
+    return [_embed_on_worker.options(**resources).remote(storage, job, on_gpu, *after)]
 
 
 @remote()
-def _embed_on_worker(storage: Storage, job: TextJob, *_: None) -> None:
+def _embed_on_worker(storage: Storage, job: TextJob, on_gpu: bool, *_: None) -> None:
     missing, pairs = job.missing(storage)  # earlier jobs may have written the same texts
     if not missing and not pairs:
         return
-    backbone = Backbone(job.spec, known=job.facts)
+    backbone = Backbone(job.spec, best_device(reserved=True) if on_gpu else "cpu", known=job.facts)
     for file, (names, texts) in missing.items():
         write_texts(storage, file, names, _mean_embeddings(backbone, texts))
     if pairs:

@@ -1,6 +1,7 @@
 """Loads recipes from YAML files. The command line overrides the file, and the file overrides the specs' defaults."""
 
 import copy
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from benchmark.common.code import NO_PLUGINS, find_own_code
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import MAX_BYTES, from_yaml, opened
+from benchmark.common.registry import is_plugin
 from benchmark.common.spec import sentence
 from benchmark.common.storage.places import check_address
 from benchmark.recipe.recipe import Recipe
@@ -44,11 +47,15 @@ def parse_recipe(
         _override(changed, key, value)
     _check_texts(changed, source)
     try:
-        return Recipe.model_validate(changed)
+        recipe = Recipe.model_validate(changed)
     except ValidationError as error:
         raise IcmBenchError(f"{source}: {sentence(error, Recipe)}") from error
     except IcmBenchError as error:
         raise IcmBenchError(f"{source}: {error}") from error
+    classes = [backbone.name for backbone in recipe.backbones if not backbone.family]
+    if any(map(is_plugin, classes)) and not os.environ.get(NO_PLUGINS):
+        find_own_code()  # only other processes import these classes, and this one tells them where to look
+    return recipe
 
 
 def _check_texts(content: Any, source: str, key: str = "") -> None:

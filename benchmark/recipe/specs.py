@@ -20,7 +20,7 @@ from pydantic import (
 
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.common.image_formats import further_formats
-from benchmark.common.spec import Spec, distinct
+from benchmark.common.spec import Images, Spec, distinct
 from benchmark.common.storage.retries import TIMEOUT
 from benchmark.method.arrays import Normalize
 from benchmark.method.evaluation.metrics import METRICS, Metric
@@ -400,20 +400,28 @@ class SweepSpec(Spec):
         return list({projection.label: projection for projection in every}.values())
 
     def ranks_for(self, dim: int, predictor: Predictor | None = None) -> tuple[int, ...]:
-        """Return the ranks to evaluate for embeddings of width `dim`, ascending."""
-        ranks, place = self.ranks, "sweep.ranks"
-        if predictor and (own := self._grid(predictor).ranks):
-            ranks, place = own, f"sweep.grids.{predictor.name}.ranks"
+        """Return the ranks to evaluate for embeddings of width `dim`, ascending; see `check_ranks`."""
+        ranks = (predictor and self._grid(predictor).ranks) or self.ranks
         if ranks == "auto":
             return (*(2**p for p in range(2, dim.bit_length()) if 2**p < dim), dim)
         if ranks == "all":
             return tuple(range(1, dim + 1))
-        if max(ranks) > dim:
-            raise IcmBenchError(
-                f"{place}: rank {max(ranks)} is above the embedding width D = {dim} of this backbone; "
-                f"use ranks from 1 to {dim}, or 'auto'."
-            )
         return tuple(sorted(ranks))
+
+    def listed_ranks(self) -> dict[str, tuple[int, ...]]:
+        """Return the ranks that are listed as numbers, by their place in the recipe."""
+        of_grids = {f"sweep.grids.{name}.ranks": grid.ranks for name, grid in self.grids.items()}
+        every = {"sweep.ranks": self.ranks, **of_grids}
+        return {place: ranks for place, ranks in every.items() if ranks and not isinstance(ranks, str)}
+
+    def check_ranks(self, dim: int, backbone: str) -> None:
+        """Refuse a listed rank above the embedding width `dim` of a backbone, which the message names."""
+        for place, ranks in self.listed_ranks().items():
+            if max(ranks) > dim:
+                raise IcmBenchError(
+                    f"{place}: rank {max(ranks)} is above the embedding width D = {dim} of the backbone '{backbone}'; "
+                    f"use ranks from 1 to {dim}, or 'auto'."
+                )
 
 
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
@@ -452,7 +460,7 @@ class RunSpec(Spec):
     """
 
     store: str | None = None
-    data: str | None = None
+    data: Images | None = None
     out: str | None = None
     device: Literal["auto", "gpu", "cpu"] = "auto"
     gpus: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = "auto"

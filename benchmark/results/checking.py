@@ -5,7 +5,7 @@ contradict themselves or other records of the folder. It does not find a record 
 `icm-bench reproduce`, which runs the recipe.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +21,7 @@ from benchmark.results.differences import differences
 from benchmark.results.records import IDENTITY, Details, Number, Published, numbers_of
 
 TOLERANCE = 1e-9  # of numbers that are computed again, relative to the larger of 1 and the number
+MAX_NAME = 200  # characters of a method's name
 IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"  # verdicts besides `multiple_testing.KINDS`
 _SEES_TARGET = "‡"  # mark, in labels, of methods that look at test images
 # What a method and its plain prediction have in common; the predictor only if predictions are not imported.
@@ -50,16 +51,25 @@ def judged_together(publication: Sequence[Published]) -> list[Published]:
     return found
 
 
-def problems_of(published: Sequence[Published], unread: bool = False) -> list[str]:
+def problems_of(published: Sequence[Published], label_of: Callable[[Details], str], unread: bool = False) -> list[str]:
     """Return one sentence for each record of a results folder with a problem: the file, its first problem, the remedy.
 
     Args:
         published: the records.
+        label_of: returns the label that a method has in reports; empty for a method with a part from outside this
+            package.
         unread: whether the folder has further records. Verdicts that need them are not checked then. Default False.
     """
     known, problems = {one.path: one for one in published}, dict[str, str]()
     for one in sorted(published, key=lambda one: one.details.plain is not None):  # plain prediction first
-        checks = (_of_record(one, known), _of_recipe(one.details), _of_answers(one), _of_numbers(one, known, problems))
+        named = _of_method(one.details, label_of(one.details))
+        checks = (
+            _of_record(one, known),
+            named,
+            _of_recipe(one.details),
+            _of_answers(one),
+            _of_numbers(one, known, problems),
+        )
         if problem := next((problem for check in checks for problem in check), ""):
             problems[one.path] = problem
     families: dict[tuple[str, str], list[Published]] = {}
@@ -86,6 +96,23 @@ def _of_record(one: Published, known: Collection[str]) -> Iterator[str]:
     if looks and not details.looks_at_target:
         what = f"its rule '{details.rule}', protocol '{details.protocol}' or method looks at the held-out environment"
         yield f"{what}, and looks_at_target is false; set it to true, for the record is a bound and no result"
+
+
+def _of_method(details: Details, label: str) -> Iterator[str]:
+    """Yield why the name of the method is none, or is that of another method; `label` is empty if it is unknown."""
+    if problem := unsound_name(details.method):
+        yield f"its method {details.method!r:.80} {problem}; {RESTORE}"
+    parts = [f"projection {details.projection}", details.variant, details.order, f"predictor {details.predictor}"]
+    if label and label != details.method:
+        given = ", ".join(part for part in parts if part)
+        yield f"method is '{details.method}', and {given} give '{label}'; {RESTORE}, or update icm-bench"
+
+
+def unsound_name(name: str) -> str:
+    """Return why a text cannot be the name of a method in tables and pages; empty if it can."""
+    if not 0 < len(name.strip()) <= MAX_NAME or not name.isprintable():
+        return f"is empty, longer than {MAX_NAME} characters, or has characters that cannot be printed"
+    return "has < or >, which begin and end markup" if {"<", ">"} & {*name} else ""
 
 
 def _of_recipe(details: Details) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The places at which two pieces of plain data differ."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -44,5 +45,6 @@ def _equal(expected: Any, stated: Any, tolerance: float) -> bool:
         with suppress(ValueError):
             return _equal(float(expected), float(stated), tolerance)
     if type(expected) is float and type(stated) in (int, float):  # not a boolean
-        return bool(abs(expected - stated) <= tolerance * max(1.0, abs(expected)))
+        near = abs(expected - stated) <= tolerance * max(1.0, abs(expected))
+        return near and math.isfinite(expected)  # from an infinite number, all are equally far
     return False

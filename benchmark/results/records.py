@@ -38,6 +38,10 @@ PATH = re.compile(rf"data(/[^/]+){{3}}/{_UUID.pattern}\.json")
 SAMPLES, TABLE = "_samples.jsonl", "results.csv"
 
 
+class RangeError(ValueError):
+    """A number of a record lies outside the range of what it counts."""
+
+
 @dataclass(frozen=True)
 class Publisher:
     """Who publishes results, and under which names.
@@ -174,12 +178,16 @@ class Details:
 
         Raises:
             IcmBenchError: a value is not JSON.
-            ValueError: a later version, an unknown key, a missing one, or a value that is not of its type.
+            ValueError: a later version, an unknown key, a missing one, or a value that is not of its type or range.
         """
         texts = {one.name for one in fields(cls) if one.type in (str, str | None)}
         known = {one.name for one in fields(cls)} - texts
         plain = {k: from_json(v, f"{place}: {k}", RESTORE) if k in known else v for k, v in strings.items()}
-        return _DETAILS.validate_python(plain)
+        details = _DETAILS.validate_python(plain)
+        for name in ("p_holm", "p_balanced_holm", "p_both_holm"):
+            if (p := getattr(details, name)) is not None and not 0 <= p <= 1:
+                raise RangeError(f"{name} is {p:g}, and a p-value lies in 0 to 1")
+        return details
 
     def uuid(self, model_id: str) -> str:
         """Return the name of the record: a UUID of version 4 whose other bits are a hash of what was evaluated."""
@@ -264,9 +272,15 @@ class Number(ImageInterval):
         counts = one.images, one.clusters, one.min_clusters, one.seeds
         if not all(0 <= count < 2**31 for count in counts) or np.isinf([one.degrees_of_freedom, one.slope]).any():
             raise ValueError(f"{one} is out of range")
+        lowest, most = -1.0 if one.gain else 0.0, 1 + _ROUNDING
+        if not lowest - _ROUNDING <= one.estimate <= most:
+            raise RangeError(f"the score of {one.id} is {one.estimate:g}, and it lies in {lowest:g} to 1")
+        if not (np.isnan(one.standard_error) or 0 <= one.standard_error <= most):
+            raise RangeError(f"the standard_error of {one.id} is {one.standard_error:g}, and it lies in 0 to 1")
         return one
 
 
+_ROUNDING = 1e-9  # by which a mean of fractions may exceed 1
 _DETAILS, _NUMBER = TypeAdapter(Details), TypeAdapter(Number)
 _OF_INTERVAL = ("degrees_of_freedom", "clusters", "min_clusters", "seeds", "slope")
 
@@ -429,6 +443,8 @@ def _parsed(content: bytes, name: str) -> Published:
         first = error.errors()[0]
         where, why = ".".join(map(str, first["loc"])), first["msg"].lower()
         raise IcmBenchError(f"{name}: {error.title}.{where}: {why}; {RESTORE}, or update icm-bench.") from error
+    except RangeError as error:
+        raise IcmBenchError(f"{name}: {error}; {RESTORE}.") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IcmBenchError(f"{name} is not a record of icm-bench ({error!r}); {RESTORE}.") from error
 

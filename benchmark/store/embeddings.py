@@ -278,7 +278,12 @@ def write_about(storage: Storage, view: View, about: dict[str, Any]) -> None:
 
 def write_speed(storage: Storage, view: View, speed: dict[str, Any]) -> None:
     """Write speed and machine of the last run that embedded something into this view."""
-    storage.write_bytes(f"{view.directory}/speed.json", sealed_json(speed))
+    storage.write_bytes(speed_file(view.directory), sealed_json(speed))
+
+
+def speed_file(directory: str) -> str:
+    """Return the name, inside a store, of the file that `write_speed` writes."""
+    return f"{directory}/speed.json"
 
 
 def text_file(facts: BackboneFacts, classes: Sequence[str], templates: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Version of row files. Increase it with every change of the columns; a column that an older file lacks is read as null.
 # Files before version 8 are refused: one column has the text of what several columns hold today.
-VERSION = 10
+VERSION = 11
 _OLDEST = 8
 ROOT, FAILED = "rows", "failed"
 _SEALED = "predicted_ranks"  # all files with this column have a digest

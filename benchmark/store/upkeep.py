@@ -15,7 +15,16 @@ from benchmark.store import costs, made, records, row_index, rows, tested
 from benchmark.store import embeddings as store
 from benchmark.store import imported_embeddings as imported
 from benchmark.store import moments as sums
-from benchmark.store.sealed import GONE, DamagedError, is_own, open_parquet, problem_by, read_checked, read_json
+from benchmark.store.sealed import (
+    GONE,
+    DamagedError,
+    is_own,
+    open_parquet,
+    problem_by,
+    read_checked,
+    read_json,
+    reading,
+)
 
 LEFTOVER_SECONDS = 3600  # temporary files of this age have no writer any more
 
@@ -117,7 +126,20 @@ def directories(storage: Storage) -> list[Directory]:
         if files := sum(is_own(name) for name, _, _ in storage.details(root)):
             size, stale = sum(_sizes(storage, root).values()), f"an earlier icm-bench made it; {instead}"
             found.append(Directory(root, parts=files, size=size, stale=stale))
+    for name, odd in _no_files(storage).items():
+        folder = "/".join(name.split("/")[:2]) if name.startswith(f"{store.ROOT}/") else name.partition("/")[0]
+        if (of := next((d for d in found if d.name == folder), None)) is None:
+            found.append(of := Directory(folder))
+        of.problems.append(f"{storage.path(name)} is {odd}, where a file belongs; delete it.")
     return sorted(found, key=lambda d: (d.dataset, d.backbone, d.view, d.name))
+
+
+def _no_files(storage: Storage) -> dict[str, str]:
+    """Return what has the name of one of the store's files and is none -> what it is, such as "a folder"."""
+    if not storage.is_local:
+        return {}
+    entries = (e for root in (store.ROOT, *_KINDS) if storage.is_folder(root) for e in storage.listing(root, True))
+    return {e.name: e.odd or "a folder" for e in entries if (e.is_folder or e.odd) and is_own(e.name)}
 
 
 def _files_of(storage: Storage, folder: str) -> list[str]:
@@ -158,16 +180,23 @@ def _of_imports(storage: Storage) -> set[str]:
 
 def _directory(storage: Storage, name: str, size: int, of_imports: Collection[str]) -> Directory:
     directory = Directory(name, size=size, parts=len(store.parts(storage, name)))
+    described = store.about_file(name)
     try:
-        about = read_json(storage, store.about_file(name))
-        directory.dataset, directory.backbone, directory.view = about["dataset"], about["backbone"], about["view"]
-        version = int(about["depends_on"]["view"].get("version", 0))
-        of_import = name in of_imports or "imported" in about["depends_on"]["view"]
-        if of_import and version >= store.IMPORTS_SINCE:
-            version = max(version, store.STORE_VERSION)
-        images = int(about["images"]) if version == store.STORE_VERSION else 0
-    except (IcmBenchError, ValueError, KeyError, TypeError):
-        directory.stale = "its about.json is missing or damaged, so nobody knows what it holds"
+        about = read_json(storage, described)
+        with reading(storage, described, KeyError, TypeError, AttributeError):
+            directory.dataset, directory.backbone, directory.view = about["dataset"], about["backbone"], about["view"]
+            version = int(about["depends_on"]["view"].get("version", 0))
+            of_import = name in of_imports or "imported" in about["depends_on"]["view"]
+            if of_import and version >= store.IMPORTS_SINCE:
+                version = max(version, store.STORE_VERSION)
+            images = int(about["images"]) if version == store.STORE_VERSION else 0
+    except DamagedError as error:  # the next run writes it anew, and uses the parts
+        if GONE in error.problems[described]:
+            directory.stale = "its about.json is missing, so nobody knows what it holds"
+        _note(storage, directory, error.problems)
+        return directory
+    except IcmBenchError as error:
+        directory.problems.append(str(error))
         return directory
     if version < store.STORE_VERSION:
         directory.stale = f"made by version {version} of the store, now at {store.STORE_VERSION}"
@@ -195,7 +224,9 @@ def verify(storage: Storage) -> list[Directory]:
     """
     listed = directories(storage)
     progress = Progress("verifying", sum(d.parts for d in listed if not d.stale), "parts")
-    for directory in (d for d in listed if not (d.stale or d.newer)):
+    for directory in listed:
+        if directory.stale or directory.newer or (directory.problems and not directory.parts_expected):
+            continue  # nobody knows what it should hold
         if directory.name.startswith(store.ROOT):
             checks = _checks_of_parts(storage, directory)
         else:
@@ -245,8 +276,17 @@ def _checks_of_parts(storage: Storage, directory: Directory) -> dict[str, Callab
         seen.update(ids)
         return ""
 
-    parts = store.parts(storage, directory.name)
-    return {name: partial(problem_of_part, chunk, name) for chunk, name in parts.items()}
+    checks: dict[str, Callable[[], str]] = {
+        name: partial(problem_of_part, chunk, name) for chunk, name in store.parts(storage, directory.name).items()
+    }
+    if storage.exists(speed := store.speed_file(directory.name)):
+        checks[speed] = partial(problem_by, _check_speed, storage, speed)
+    return checks
+
+
+def _check_speed(storage: Storage, name: str) -> None:
+    with reading(storage, name, TypeError):
+        dict(read_json(storage, name))
 
 
 def remove_damaged(storage: Storage, problems: Mapping[str, str], directories: Collection[str]) -> dict[str, str]:

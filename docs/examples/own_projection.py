@@ -13,7 +13,7 @@ from benchmark.method.subspace.basis import eigenbasis
 from benchmark.recipe.loading import parse_recipe
 
 
-class LeastMoved(Projection, label="Least moved", short="what interventions move least"):
+class LeastMoved(Projection, label="Least moved"):
     """Directions by how little the interventions move them, whatever energy they have."""
 
     plain_at_full_rank: ClassVar[bool] = True

@@ -24,14 +24,13 @@ from scipy.special import expit, logit, stdtrit
 from benchmark.method.evaluation.inference import CONFIDENCE
 from benchmark.method.evaluation.metrics import Array
 from reports.analysis.comparisons import Comparison, compare
-from reports.analysis.methods import PLAIN, Method
+from reports.analysis.methods import PLAIN, Method, plain_for
 from reports.analysis.selections import Selections, SettingResults, complete_estimate, mean_over_tests
 from reports.analysis.settings import Setting
 
 # Including the evaluated backbone. docs/report.md and `_NEEDS` of reports/document/paper.py state this number.
 MIN_BACKBONES = 8
 ZERO_SHOT, LINEAR_PROBE = (Method(PLAIN, None, predictor) for predictor in ("zero_shot", "linear_probe"))
-_RULE = "training_domain"  # selection rule of a line's points: all rows have its score
 LOGIT_CLIP = 1e-3  # accuracies are clipped to [LOGIT_CLIP, 1 - LOGIT_CLIP] before the logit
 
 
@@ -120,14 +119,15 @@ def _group_key(setting: Setting, selections: Selections) -> tuple[object, ...]:
 
 
 def point_of(selections: Selections, method: Method) -> tuple[float, float] | None:
-    """Return a method's source and held-out accuracy, fractions; None if one is unknown.
+    """Return a method's source and held-out accuracy at the picks of the rule, fractions; None if one is unknown.
 
-    The rule `training_domain` selects the configuration; its score is the source accuracy.
+    The source accuracy is that on validation images of the sources, by which `training_domain` chooses.
     """
-    estimate = complete_estimate(selections, selections.pooled(method, _RULE)) if method in selections.parts else None
+    rule = selections.rule
+    estimate = complete_estimate(selections, selections.pooled(method, rule)) if method in selections.parts else None
     if estimate is None:
         return None
-    picks = selections.picks(method, _RULE)
+    picks = selections.picks(method, rule)
     source = mean_over_tests(picks.where(np.isin(picks["seed"], estimate.seeds)), "training_domain")
     target = float(estimate.means.mean())
     return None if np.isnan(source + target) else (source, target)
@@ -194,7 +194,7 @@ def trend_of(parts: Sequence[SettingResults], method: Method, rule: str) -> Tren
     """Return the trend of a method's gain; None if fewer than `MIN_BACKBONES` have the method and plain prediction."""
     found = []
     for _, selections in parts:
-        plain_method = selections.plain_of(method.predictor)
+        plain_method = plain_for(method, selections.parts)
         if plain_method and method in selections.parts and (one := compare(selections, method, rule, plain_method)):
             found.append(one)
     if len(found) < MIN_BACKBONES:

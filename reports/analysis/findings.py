@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from benchmark.common.errors import IcmBenchError, nearest
 from benchmark.method.evaluation.multiple_testing import ALPHA, answered, holm
 from reports.analysis.comparisons import Comparison, Overall, compare, over_data_sets
-from reports.analysis.methods import ALONE, EQUAL_N, ICM, REPLACED, SHRINKAGE, Method
+from reports.analysis.methods import ALONE, EQUAL_N, ICM, REPLACED, SHRINKAGE, Method, plain_for
 from reports.analysis.selections import Selections
 from reports.analysis.settings import DATA_FIELDS, Options, Setting, grouped
 
@@ -94,12 +94,6 @@ def judged(methods: Iterable[Method]) -> list[Method]:
     ]
     whole = {(m.projection, m.predictor) for m in every if m.projection_variant not in _PARTS}
     return [m for m in every if m.projection_variant not in _PARTS or (m.projection, m.predictor) not in whole]
-
-
-def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
-    """Return plain prediction with the method's predictor (with the first one if imported); None without rows."""
-    same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
-    return next(same, None)
 
 
 def baselines(methods: Iterable[Method], method: Method) -> list[Method]:

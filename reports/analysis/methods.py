@@ -1,15 +1,16 @@
 """`Method` identifies a line of the tables. It has a label, traits, and a position in the order of the lines."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmark.common.registry import Presentation
+from benchmark.common.registry import Presentation, presented
 from benchmark.method.evaluation.selection import IMPORTED, KEY, picked_by_sources
+from benchmark.method.subspace import PROJECTIONS
 
 PLAIN = "identity"
 ICM = "icm"
@@ -21,7 +22,6 @@ ALONE = ("interventions", "environments")
 # Variant of shrinkage: the configuration that the rule selects, except that its nuisance N is interventions alone.
 REPLACED = "interventions alone, all else as chosen"
 ENVIRONMENTS = "environments"  # C_d only scales this nuisance, so rows with it are candidates of placebos too
-_RENAMED = {"Shrinkage, nothing chosen": "Fixed shrinkage"}  # label in older rows -> current label
 _ORDERS = ("released", "largest")  # orders of eigenvectors, in table order
 # Columns of rows that identify a method, in the order of the fields of `Method`; a new column needs a field there.
 _KEY_COLUMNS = (
@@ -65,10 +65,22 @@ class Method:
 
     @classmethod
     def of_row(cls, row: Mapping[Any, Any]) -> "Method":
-        """Return the method of a row of `benchmark.store.rows.schema`."""
+        """Return the method of a row of `benchmark.store.rows.schema`.
+
+        A registered projection has the label of its class, also if the row was written when the class had another one.
+        """
         key: list[Any] = [None if row[name] is None or row[name] != row[name] else row[name] for name in _KEY_COLUMNS]
         key += [0, *(Presentation.of_row(row, kind) for kind in ("projection", "predictor"))]
-        return cls(*key)
+        method = cls(*key)
+        if method.projection not in PROJECTIONS.names():
+            return method
+        label = cls.of_projection_named(method.projection).of_projection.label
+        return replace(method, of_projection=method.of_projection.model_copy(update={"label": label}))
+
+    @classmethod
+    def of_projection_named(cls, projection: str) -> "Method":
+        """Return a registered projection, with the label, role and traits of its class, and an unnamed predictor."""
+        return cls(projection, None, "", of_projection=presented(projection, PROJECTIONS.component_class(projection)))
 
     @property
     def predictor(self) -> str:
@@ -97,20 +109,29 @@ class Method:
     @property
     def plain(self) -> "Method":
         """Plain prediction, which has no projection, with the same predictor."""
-        bare = Method(PLAIN, None, self.predictor_name, None, self.predictor_variant)
-        return replace(bare, of_projection=Presentation(role="plain"), of_predictor=self.of_predictor)
+        return replace(
+            Method.of_projection_named(PLAIN), predictor_name=self.predictor_name,
+            predictor_variant=self.predictor_variant, of_predictor=self.of_predictor,
+        )  # fmt: skip
 
     @property
-    def projection_label(self) -> str:
-        """Label of the projection, for lines below a heading with the predictor: "CLIP-ICM (largest)"."""
+    def name(self) -> str:
+        """Name of the method without its predictor, in tables, figures, pages and sentences: "CLIP-ICM"."""
+        if self.imported:
+            return self.label
         truncates = self.projection == ICM and self.projection_variant  # the paper's CLIP-ICM has no other nuisance
-        label = _RENAMED.get(self.of_projection.label, self.of_projection.label)
-        name = "Truncation" if truncates else label or self.projection
-        order = "released order" if self.order == "released" else self.order
-        order = None if truncates and order == "largest" else order  # "Truncation" implies the order
+        name, _, of_class = (self.of_projection.label or self.projection).removesuffix(")").partition(" (")
+        order = "released order" if self.order == "released" else ""  # the largest first is the default
         alone = f"{self.variant} alone" if self.variant in (*ALONE, "both") else self.variant
-        brackets = ", ".join(filter(None, [alone, order]))
-        return (f"{name} ({brackets})" if brackets else name) + _mark(self.of_projection)
+        brackets = ", ".join(filter(None, [of_class, alone, order]))
+        return _with("Truncation" if truncates else name, brackets) + _mark(self.of_projection)
+
+    @property
+    def name_in_sentence(self) -> str:
+        """The name for use within a sentence: "shrinkage (environments alone)", and "PCA" as it is."""
+        first = self.name.partition(" ")[0]
+        written = self.is_custom or not first[1:].islower()
+        return self.name if written else self.name[:1].lower() + self.name[1:]
 
     @property
     def looks_at_target_images(self) -> bool:
@@ -177,14 +198,14 @@ class Method:
 
     @property
     def label(self) -> str:
-        """Label of the method: "Zero-shot", "CLIP-ICM (largest) + zero-shot"."""
+        """Label of the method: "Zero-shot", "CLIP-ICM + zero-shot"."""
         if self.imported:
             return f"{self.predictor} (imported)"
         if self.of_projection.role == "plain":
             words, has_label = self.predictor_label, self.of_predictor.label not in ("", self.predictor_name)
             words = words[:1].upper() + words[1:] if has_label else words
             return f"{words} ({self.variant})" if self.variant else words
-        return f"{self.projection_label} + {self.predictor_label}"
+        return f"{self.name} + {self.predictor_label}"
 
     @property
     def place(self) -> tuple[bool, int, str, int, str, str, int, str]:
@@ -203,6 +224,12 @@ class Method:
         at_rank, at_lambda = "plain_at_full_rank" in traits, "plain_at_lambda_0" in traits
         other_c_d = self.predictor_uses_c_d and (self.placebo or self.pairs_share is not None)
         return self.is_plain or (not other_c_d and ((at_rank and rank == dim) or (at_lambda and lambda_ == 0)))
+
+
+def plain_for(method: Method, methods: Iterable[Method]) -> Method | None:
+    """Return plain prediction with the method's predictor (with the first one if imported); None without rows."""
+    same = (m for m in methods if m.is_plain and (method.imported or m.predictor == method.predictor))
+    return next(same, None)
 
 
 def _mark(presentation: Presentation) -> str:

@@ -309,9 +309,13 @@ class Selections:
         return (int(most), self.folds) if most < self.folds else None
 
     @memoized
-    def plain_picks(self, method: Method, rule: str) -> tuple[int, int]:
-        """Return (k, n): k of n picks of a method equal plain prediction, see `Method.is_plain_at`."""
+    def plain_picks(self, method: Method, rule: str, held_out: str | None = None) -> tuple[int, int]:
+        """Return (k, n): k of n picks of a method equal plain prediction, see `Method.is_plain_at`.
+
+        The picks are those of one held-out environment, or (default) all.
+        """
         picks, dim = self.picks(method, rule), int(self._every[method]["dim"].iloc[0])
+        picks = picks if held_out is None else picks.where(picks["held_out"] == held_out)
         points = zip(*(picks[name].tolist() for name in ("kept_plain", "rank", "lambda_")), strict=True)
         return sum(kept or method.is_plain_at(rank, lambda_, dim) for kept, rank, lambda_ in points), len(picks)
 

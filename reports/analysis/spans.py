@@ -138,16 +138,21 @@ class GoesWith:
 
 @memoized
 def picked(selections: Selections, method: Method, rule: str) -> dict[str, float | None]:
-    """Return the mean of each of `SHARES` and `MOVED` over a rule's picks, by name; None if a pick lacks it."""
+    """Return the mean of each of `SHARES` and `MOVED` over a rule's picks, by name; None if a pick lacks it.
+
+    A pick that keeps plain prediction removes nothing, and has no place in the means of `MOVED`.
+    """
     rows = selections.chosen_rows(method, rule, ("held_out", "seed", "ranks", *SHARES, *MOVED))
-    ranks = selections.picks(method, rule)["rank"].tolist()
-    at = [known.index(rank) for known, rank in zip(rows["ranks"].tolist(), ranks, strict=True)]
-    shares = {
+    picks = selections.picks(method, rule)
+    at = [known.index(rank) for known, rank in zip(rows["ranks"].tolist(), picks["rank"].tolist(), strict=True)]
+    removed = {
         name: [share[i] if isinstance(share, list) else math.nan for share, i in zip(rows[name], at, strict=True)]
         for name in SHARES
     }
+    shares = {name: np.where(picks["kept_plain"], 0.0, values) for name, values in removed.items()}
     rows = Picks(shares | {name: rows[name] for name in (*KEY[:2], *MOVED)})
-    means = {name: mean_over_tests(rows, name) for name in (*SHARES, *MOVED)}
+    own = rows.where(~picks["kept_plain"])
+    means = {name: mean_over_tests(own if name in MOVED else rows, name) for name in (*SHARES, *MOVED)}
     return {name: None if math.isnan(mean) else mean for name, mean in means.items()}
 
 

@@ -7,6 +7,7 @@ attribute each gain that is significant by the metric (see `findings`). Other nu
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,13 @@ from benchmark.method.evaluation.metrics import ACCURACY, BALANCED, Metric
 from benchmark.method.evaluation.multiple_testing import KINDS, AdjustedGain, adjusted_interval
 from benchmark.method.evaluation.seed_variance import MIN_UNITS
 from reports.analysis.comparisons import Adjusted, Comparison, compare, rounded
-from reports.analysis.findings import FIXED, QUESTIONS, Findings, Question, judged, plain_for, questions_for, why_not
-from reports.analysis.methods import Method
+from reports.analysis.findings import FIXED, QUESTIONS, Findings, Question, judged, questions_for, why_not
+from reports.analysis.methods import Method, plain_for
 from reports.analysis.selections import Selections, SettingResults
 from reports.analysis.settings import Setting, grouped, named
 
 IS_PLAIN, NO_VERDICT = "is plain", "cannot be said"
 DECIDED = tuple(kind for kind in KINDS if kind != multiple_testing.NO_DIFFERENCE)  # verdicts with a shown difference
-MIN_IMAGES = 4  # fit images per dimension; with fewer, selection was found to harm. docs/report.md states the number.
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,6 @@ class Verdict:
         return f"{setting.dataset}, {setting.backbone_label}, {self.method.predictor_label}{setting.half_words}"
 
     @property
-    def name(self) -> str:
-        """Name of the method: "CLIP-ICM", or the label of an imported method."""
-        own = self.method.label if self.method.imported else self.method.projection_label
-        return "CLIP-ICM" if self.method.is_paper else own
-
-    @property
     def kind_label(self) -> str:
         """The kind in words, with the name of the metric: "helps in accuracy only"."""
         return self.kind.replace("the metric", self.metric.title)
@@ -100,6 +94,11 @@ class Verdict:
         interval = adjusted_interval(self.gain.interval, self.family)
         end = interval.may_differ if interval.same else max(abs(interval.low), abs(interval.high))
         return self.metric.shown(float(end))
+
+    @property
+    def chosen_freely(self) -> Comparison | None:
+        """The gain without the rule's preference for plain prediction; None if the rule never keeps it."""
+        return self.ungated if self.plain_picks[0] and self.ungated and self.ungated.rule != self.rule else None
 
     @property
     def in_new(self) -> Interval | None:
@@ -318,17 +317,18 @@ def _whole(setting: Setting) -> Setting:
 
 
 def _accuracy(selections: Selections, method: Method) -> float:
-    """Return the accuracy at the rule's picks over all folds and environments with rows; NaN without rows.
+    """Return the accuracy at the rule's picks, averaged over seeds, then held-out environments; NaN without rows.
 
-    If the rule picks nothing because there are no rows of plain prediction, the base rule is used.
+    If the rule picks nothing because there are no rows of plain prediction, the base rule is used. If folds are missing
+    everywhere, the accuracy is that of the other folds.
     """
-    picks = selections.picks(method, selections.rule)
-    picks = picks if len(picks) else selections.picks(method, selections.base_rule)
-    if not len(picks):
-        return np.nan
-    of = np.unique(picks["held_out"], return_inverse=True)[1]
-    right = np.bincount(of, [answers.sum() for answers in picks["correct"].tolist()])
-    return float((right / np.bincount(of, picks["n_test"])).mean())
+    rule = selections.rule if len(selections.picks(method, selections.rule)) else selections.base_rule
+    picks, values = selections.picks(method, rule), selections.pooled(method, rule).measure()
+    if not values and selections.n_base is None:
+        right = (answers.mean() for answers in picks["correct"].tolist())
+        values = {(name, i): accuracy for i, (name, accuracy) in enumerate(zip(picks["held_out"], right, strict=True))}
+    by_environment = grouped(values, lambda key: key[0]).values()
+    return fmean(fmean(values[key] for key in keys) for keys in by_environment) if values else np.nan
 
 
 def _gains(selections: Selections, method: Method) -> tuple[Comparison, Comparison] | None:

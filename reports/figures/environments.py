@@ -78,7 +78,7 @@ def draw(panels: style.Panels[Panel]) -> style.Sheet:
             style.note(axes, f"{accuracy:.1f}", (1, row), (4, 0), color=style.GREY)
         style.note(axes, "plain", (1, 1), (4, 3), "axes fraction", va="bottom", color=style.GREY)
         axes.grid(axis="x", color=style.LIGHT)
-    return style.arrange(sheet, {m.projection_label: look.handle() for m, look in looks.items()}, heights, 0.16)
+    return style.arrange(sheet, {m.name: look.handle() for m, look in looks.items()}, heights, 0.16)
 
 
 def caption(panels: Sequence[Panel], setting: Setting) -> str:

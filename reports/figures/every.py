@@ -169,8 +169,7 @@ def all_drawings(
 
 def _drawing(kind: ModuleType, group: Sequence[SettingResults], suffix: str) -> Drawing | None:
     """Return the figure that the module `kind` makes of a group, with as many predictors as fit; None without data."""
-    # Figures use the base rule, since they show the candidates of a selection.
-    found = [(one, own) for one in group[:MAX_PANELS] if (own := kind.panels(one[1], one[1].base_rule))]
+    found = [(one, own) for one in group[:MAX_PANELS] if (own := kind.panels(one[1], one[1].rule))]
     if not found:
         return None
     max_titles = MAX_PANELS // len(found)
@@ -188,7 +187,7 @@ def _drawing(kind: ModuleType, group: Sequence[SettingResults], suffix: str) -> 
 def _caption(results: Sequence[SettingResults], words: str) -> str:
     """Return a caption with the facts of settings that differ only in the data set: protocol, split, seeds, n, rule."""
     setting, selections = results[0]
-    rules = {x.base_rule: f"{x.base_rule}: {rule_meaning(x.base_rule, s)}" for s, x in results}
+    rules = {x.rule: f"{x.rule}: {rule_meaning(x.rule, s)}" for s, x in results}
     units, seeds = unit_words(setting), selections.seeds
     sizes = [
         f"n = {number(total_size(x).units_per_seed)} in {len(x.held_outs)} ({s.dataset}"

@@ -40,6 +40,11 @@ class ForestNumbers:
         """All comparisons, from top to bottom."""
         return [one for lines in self.groups.values() for one in lines]
 
+    @property
+    def rules(self) -> set[str]:
+        """Selection rules of the gains over plain prediction; comparisons by another rule are labelled with it."""
+        return {one.rule for one in self.lines if one.baseline.is_plain}
+
 
 def numbers(compared: Sequence[tuple[Setting, Comparison]], margin: float) -> ForestNumbers:
     """Return at most `MAX_LINES` comparisons. If there are more, only comparisons with plain prediction are kept."""
@@ -73,10 +78,11 @@ def draw(numbers: ForestNumbers) -> style.Sheet:
         for one in of_group:
             at += _LINE
             # A baseline that is a variant of the method is shown by its variant: "Shrinkage − environments alone".
-            ours, theirs = one.method.projection_label, one.baseline.projection_label
+            ours, theirs = one.method.name, one.baseline.name
             if theirs.startswith(f"{ours} (") and theirs.endswith(")"):
                 theirs = theirs[len(ours) + 2 : -1]
-            labels.append((at, style.words(f"{ours} − {theirs}", 58), 8.0))
+            by = f", by {one.rule}" if one.rule not in (numbers.rules or one.rule) else ""
+            labels.append((at, style.words(f"{ours} − {theirs}{by}", 58), 8.0))
             if new := _new(one):
                 axes.plot(new, [at, at], color=style.GREY, linewidth=0.6, zorder=2)
             look = looks[one.method]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from benchmark.method.evaluation.inference import Interval
+from benchmark.method.evaluation.selection import RULES
 from reports.analysis import comparisons, spans
 from reports.analysis.methods import ICM, SHRINKAGE, Method, as_rows_of
 from reports.analysis.selections import Selections
@@ -48,7 +49,7 @@ class Line:
 def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
     """Return the lines of the first predictor that has any, under the key "" (no title); empty if none has lines.
 
-    There is a line for each intervention set of CLIP-ICM (largest), or else of shrinkage. With a single set there is a
+    There is a line for each intervention set of CLIP-ICM, or else of shrinkage. With a single set there is a
     line for each method.
     """
     first = next(of_predictors(selections, lambda plain: _lines(selections, plain, rule)), None)
@@ -57,9 +58,10 @@ def panels(selections: Selections, rule: str) -> dict[str, list[Line]]:
 
 def _lines(selections: Selections, plain: Method, rule: str) -> list[Line] | None:
     def line(of: str, label: str, rows: Selections, method: Method) -> Line:
-        shares = spans.picked(rows, method, rule)
+        by = RULES[rule].base if of else rule  # a set that is fixed does not fall back to plain prediction
+        shares = spans.picked(rows, method, by)
         kept = {name: 100 * (1 - share) for name in _KEPT if (share := shares[name]) is not None}
-        one = comparisons.compare(rows, method, rule, plain) if of else None
+        one = comparisons.compare(rows, method, by, plain) if of else None
         return Line(of, label, shares["shift_moved_sources"], kept, one.interval if one else None)
 
     of_predictor = [m for m in selections.parts if m.predictor == plain.predictor]
@@ -72,7 +74,7 @@ def _lines(selections: Selections, plain: Method, rule: str) -> list[Line] | Non
                 lines.append(line(method.label, words, Selections(rows, selections.tested), method))
             return lines
     methods = [m for m in of_predictor if m.projection in (ICM, SHRINKAGE) and m.order != "released"]
-    lines = [line("", method.projection_label, selections, method) for method in methods]
+    lines = [line("", method.name, selections, method) for method in methods]
     return [one for one in lines if one.kept] or None
 
 

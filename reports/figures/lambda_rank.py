@@ -24,12 +24,13 @@ class Maps:
     """Two heat maps of one method.
 
     Attributes:
-        method: CLIP-ICM (largest).
+        method: CLIP-ICM.
         lambdas: lambdas, ascending.
         ranks: ranks, ascending.
         source: score of the rule in percent, shape (lambdas, ranks); NaN if a held-out environment lacks it.
         held_out: held-out accuracy in percent, same shape.
-        picks: number of the rule's picks, same shape.
+        picks: number of the rule's picks, same shape, without those that keep plain prediction.
+        choices: number of the rule's picks in all.
     """
 
     method: Method
@@ -38,6 +39,7 @@ class Maps:
     source: Array
     held_out: Array
     picks: Array
+    choices: int
 
     @property
     def numbered(self) -> bool:
@@ -46,7 +48,7 @@ class Maps:
 
 
 def panels(selections: Selections, rule: str) -> dict[str, Maps]:
-    """Return the heat maps of CLIP-ICM (largest), by predictor label, if it has two or more lambdas and ranks.
+    """Return the heat maps of CLIP-ICM, by predictor label, if it has two or more lambdas and ranks.
 
     The rule selects all other settings at each lambda and rank. Means are over folds (weighted by images), then seeds,
     then held-out environments.
@@ -65,9 +67,10 @@ def _maps(selections: Selections, predictor: str, rule: str) -> Maps | None:
         return None
     source, held_out = (100 * means.mean(axis=0) for means in spread.chosen(rule, of_lambda, len(lambdas)))
     picks, picked = np.zeros(source.shape), selections.picks(method, rule)
-    for lambda_, rank in zip(picked["lambda_"], picked["rank"], strict=True):
+    own = picked.where(~picked["kept_plain"])
+    for lambda_, rank in zip(own["lambda_"], own["rank"], strict=True):
         picks[lambdas.index(lambda_), spread.ranks.index(rank)] += 1
-    found = Maps(method, tuple(lambdas), tuple(spread.ranks), source, held_out, picks)
+    found = Maps(method, tuple(lambdas), tuple(spread.ranks), source, held_out, picks, len(picked))
     return None if np.isnan(source).all() else found
 
 
@@ -109,10 +112,10 @@ def draw(panels: style.Panels[Maps]) -> style.Sheet:
 
 def caption(panels: Sequence[Maps], setting: Setting) -> str:
     """Return the caption of the figure."""
-    picks = sorted({int(maps.picks.sum()) for maps in panels})
-    every = f"{picks[0]}" if len(picks) == 1 else f"{picks[0]} to {picks[-1]}"
+    choices = sorted({maps.choices for maps in panels})
+    every = f"{choices[0]}" if len(choices) == 1 else f"{choices[0]} to {choices[-1]}"
     return (
-        f"{panels[0].method.projection_label}: source score of the rule (left) and accuracy on the "
+        f"{panels[0].method.name}: source score of the rule (left) and accuracy on the "
         f"{setting.protocol_class.tested} (right), in %, by λ and rank; the rule selects all other settings. "
-        f"Framed: the rule's picks, with their number out of {every}."
+        f"Framed: the rule's picks, with their number out of {every}; the others keep plain prediction."
     )

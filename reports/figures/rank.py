@@ -28,7 +28,7 @@ class Curve:
         method: the method.
         ranks: ranks, ascending.
         points: gain over plain prediction at each rank, fractions; all other settings are selected by the rule.
-        picks: number of the rule's picks at each rank.
+        picks: number of the rule's picks at each rank, without those that keep plain prediction.
     """
 
     method: Method
@@ -47,7 +47,8 @@ def panels(selections: Selections, rule: str) -> dict[str, list[Curve]]:
             for rank in sorted({int(rank) for ranks in selections.parts[method]["ranks"] for rank in ranks}):
                 if one := complete_estimate(selections, selections.pooled(method, rule, rank), baseline):
                     points[rank] = one.interval
-            picked = selections.picks(method, rule)["rank"].tolist()
+            picks = selections.picks(method, rule)
+            picked = picks["rank"][~picks["kept_plain"]].tolist()
             if points:
                 curves.append(Curve(method, tuple(points), tuple(points.values()), tuple(map(picked.count, points))))
         return curves if _ranked(curves) else None
@@ -83,7 +84,7 @@ def draw(panels: style.Panels[Sequence[Curve]]) -> style.Sheet:
     legend = {}
     for method, curve in every.items():
         marker = {} if len(curve.ranks) > 1 else {"marker": ""}
-        legend[method.projection_label] = looks[method].handle(linestyle=looks[method].line, **marker)
+        legend[method.name] = looks[method].handle(linestyle=looks[method].line, **marker)
     return style.arrange(sheet, legend, heights * rows, 0.07)
 
 
@@ -114,6 +115,7 @@ def caption(panels: Sequence[Sequence[Curve]], setting: Setting) -> str:
         band = "Bands: 95 % intervals of the paired difference for these environments."
     return (
         "Accuracy minus plain prediction's on the same images against the rank kept; the rule selects other settings "
-        f"at each rank. {band} Below: how often the rule picks each rank, by area. Lines far below zero leave the "
-        f"panel. Choosing the best rank from this figure would be selection on the {setting.protocol_class.tested}."
+        f"at each rank, and does not fall back to plain prediction. {band} Below: how often the rule picks each rank, "
+        "by area, apart from choices that keep plain prediction. Lines far below zero leave the panel. Choosing "
+        f"the best rank from this figure would be selection on the {setting.protocol_class.tested}."
     )

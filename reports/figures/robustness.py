@@ -60,8 +60,8 @@ class RobustnessNumbers:
 def numbers(group: Sequence[SettingResults]) -> RobustnessNumbers | None:
     """Return the dots of settings that differ only in the backbone.
 
-    Return None if fewer than `MIN_BACKBONES` backbones have plain zero-shot. The rule `training_domain` selects the
-    configuration of each method. The score of this rule is the source accuracy.
+    Return None if fewer than `MIN_BACKBONES` backbones have plain zero-shot. The rule of the report selects the
+    configuration of each method, see `point_of`.
     """
     dots = []
     for _, selections in group:
@@ -109,7 +109,7 @@ def draw(numbers: RobustnessNumbers) -> style.Sheet:
             axes.plot(dot.source_bar, [dot.target] * 2, **bars)
         axes.plot([dot.source], [dot.target], **look.marks(markersize=3.4, zorder=3))
     axes.set(xlim=x, ylim=y, xlabel="Accuracy on sources (%)", ylabel="Accuracy, held out (%)")
-    legend = {"Plain" if m.projection == PLAIN else m.projection_label: look.handle() for m, look in looks.items()}
+    legend = {"Plain" if m.projection == PLAIN else m.name: look.handle() for m, look in looks.items()}
     line = Line2D([], [], color=style.GREY, linewidth=0.9)
     return style.arrange(sheet, {**legend, "line of plain, 95 %": line})
 
@@ -130,12 +130,12 @@ def _logit_axis(axis: Axis, shares: Sequence[float]) -> tuple[float, float]:
 def caption(numbers: RobustnessNumbers, group: Sequence[SettingResults]) -> str:
     """Return the caption of the figure."""
     setting, selections = group[0]
-    above = "; ".join(f"{method.projection_label} {style.signed(points)}" for method, points in numbers.above.items())
+    above = "; ".join(f"{method.name} {style.signed(points)}" for method, points in numbers.above.items())
     mean = f" Mean distance from the line in points: {above}." if above else ""
     return (
         f"Zero-shot accuracy on the {setting.protocol_class.tested} against accuracy on the sources, logit axes, "
         f"{numbers.line.backbones} backbones. Line: least squares through plain zero-shot, with its 95 % prediction "
         "interval; dashes: equal accuracy. Bars: Clopper and Pearson's 95 % intervals for the number of images."
         f"{mean} {setting.dataset}; protocol {setting.protocol}; test split {split_words(setting)}; n = "
-        f"{number(total_size(selections).units_per_seed)} {unit_words(setting)} per seed. Rule training_domain."
+        f"{number(total_size(selections).units_per_seed)} {unit_words(setting)} per seed. Rule {selections.rule}."
     )

@@ -91,7 +91,7 @@ def draw(panels: style.Panels[Sequence[Cloud]]) -> style.Sheet:
         if not np.isnan(rho := correlation(clouds)):
             place = {"ha": "right", "va": "baseline"}
             style.note(axes, f"rank correlation {rho:.2f}", (1, 0), (-3, 4), "axes fraction", **place)
-    legend = {method.projection_label: look.handle() for method, look in looks.items()}
+    legend = {method.name: look.handle() for method, look in looks.items()}
     legend["picks of the rule"] = _RING.handle(markersize=7.5, markerfacecolor="none")
     return style.arrange(sheet, legend, gap=0.16)
 

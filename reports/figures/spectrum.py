@@ -59,8 +59,9 @@ def panels(selections: Selections, rule: str) -> dict[str, Spectra]:
     intervention_set = normalize = None
     thinned = False
     if icm is not None:
-        picks = selections.chosen_rows(icm, rule, ("intervention_set", "normalize")).frame()
-        counts = (picks if len(picks) else parts[icm]).groupby(["intervention_set", "normalize"], dropna=False).size()
+        picks = selections.picks(icm, rule)
+        picked = picks.where(~picks["kept_plain"]).frame()
+        counts = (picked if len(picked) else parts[icm]).groupby(["intervention_set", "normalize"], dropna=False).size()
         commonest = counts.index[int(np.argmax(counts.to_numpy()))]
         intervention_set, normalize = (None if pd.isna(value) else str(value) for value in commonest)
         shown = parts[icm]

@@ -32,7 +32,7 @@ from reports.render.formats import squeezed, template
 from reports.render.table import GAP, Cell, Table
 from reports.text import captions, sentences, verdicts
 from reports.text.sentences import Origin
-from reports.text.verdicts import capital, compared, headline, in_question, intervals, left_out, sentence, short_name
+from reports.text.verdicts import capital, compared, headline, in_question, intervals, left_out, sentence
 
 MAX_BYTES = 2_000_000  # `LEFT` in page.js states this number
 PLANNED = "lodo_1se"  # preregistered selection rule of verdicts, see docs/preregistration.md
@@ -201,12 +201,12 @@ def _by_rule(of: PageContent, cores: Mapping[Setting, Plain]) -> tuple[str, dict
         # Short verdicts on the first methods: "CLIP-ICM: no difference found; ...".
         lead = next((one for one in answer.standings if one.verdicts), None)
         verdict_of = {one.method: one.kind_label for one in lead.verdicts} if lead else {}
-        names = named(leading(lead)) if lead else {}
+        first_methods = [m for m in leading(lead) if m in verdict_of][:3] if lead else []
         screens[rule] = {
             "answer": made.answer(*first, other, rule, default, PLANNED, **screen),
             "sentences": made.sentences(every, rule, PLANNED),
             "every": made.forest_table(every_comparison(answer.verdicts), "All differences"),
-            "short": "; ".join([f"{names[m]}: {verdict_of[m]}" for m in names if m in verdict_of][:3]),
+            "short": "; ".join(f"{method.name}: {verdict_of[method]}" for method in first_methods),
         }
     return default, screens
 
@@ -277,13 +277,16 @@ def first_screen(answer: Answer, known: Known) -> dict[str, Any]:
 
 
 def every_comparison(judged: Iterable[Verdict]) -> dict[str, Any] | None:
-    """Return a forest plot of all comparisons of methods with a verdict, grouped by method; None if there are none."""
+    """Return a forest plot of all comparisons of methods with a verdict, grouped by method; None if there are none.
+
+    Comparisons by another rule than the verdict's are labelled with it.
+    """
     found = []
     for one in judged:
         for made, metric in ((one.gain, one.metric), *((made, ACCURACY) for made in one.others)):
             if made is not None:
-                name = "plain" if made.baseline.is_plain else made.baseline.projection_label
-                group, words = f"{one.name} · {one.where}", f"{_MINUS}\u00a0{name}"
+                by = "" if made.rule == one.rule else f", by {made.rule}"
+                group, words = f"{one.method.name} · {one.where}", f"{_MINUS}\u00a0{made.baseline.name_in_sentence}{by}"
                 found.append(_mark(words, made, metric, made is one.gain, group))
     return _forest(found)
 
@@ -309,18 +312,9 @@ def how_sure(answer: Answer) -> str:
         return ""
     places = zip(answer.standings, answer.places, strict=True)
     place = next(place for standing, place in places if any(one is v for v in standing.verdicts))
-    name = f"{capital(short_name(one.method))}{f' ({place})' if place else ''}"
+    name = f"{one.method.name}{f' ({place})' if place else ''}"
     first = f"{name} is ahead in {verdicts.ahead(one)} environments." if one.gain else verdicts.outcome(one)
     return " ".join([first, *verdicts.trust(one), *verdicts.intervals(answer)[:1]])
-
-
-def named(methods: Iterable[Method]) -> dict[Method, str]:
-    """Return the short name of each method. If several would have the same, later ones get their full names."""
-    names: dict[Method, str] = {}
-    for method in methods:
-        short = short_name(method) if method.imported else capital(short_name(method))
-        names[method] = method.projection_label if short in names.values() else short
-    return names
 
 
 def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None) -> tuple[str, Sequence[Plain]]:
@@ -332,13 +326,12 @@ def _gains_shown(answer: Answer, places: Sequence[_Place], alone: _Place | None)
     """
     if alone:
         judged, metric = {one.method: one.gain for one in alone.standing.verdicts}, alone.standing.metric
-        names = named(leading(alone.standing))
-        made = {m: judged.get(m) or alone.minus_plain(m, metric) for m in names}
-        gains = [_mark(names[m], one, metric, bool(judged.get(m))) for m, one in made.items() if one]
+        made = {m: judged.get(m) or alone.minus_plain(m, metric) for m in leading(alone.standing)}
+        gains = [_mark(m.name, one, metric, bool(judged.get(m))) for m, one in made.items() if one]
         return alone.standing.predictor if len(places) > 1 else "", gains[:MAX_MARKS]
     where = {id(one): place.name for place in places for one in place.standing.verdicts}
     found = [
-        (_mark(capital(short_name(one.method)), one.gain, one.metric, judged=True), where[id(one)])
+        (_mark(one.method.name, one.gain, one.metric, judged=True), where[id(one)])
         for one in in_question(answer.verdicts)
         if one.gain and id(one) in where
     ]
@@ -355,7 +348,7 @@ def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
     """Return a table with a column for each method, and lines for held-out environments, means and other predictors."""
     where = lead.standing.setting.protocol_class.holdouts_in_words
     plain, methods = lead.plain, leading(lead.standing)[:MAX_METHODS]
-    names, columns = named(methods), [*([plain] if plain else []), *methods]
+    columns = [*([plain] if plain else []), *methods]
     results, environments = [lead.cells(method) for method in columns], lead.core["environments"]
     worst_first = sorted(range(len(environments)), key=lambda place: results[0][place].get("v", 100.0))
     lines: list[tuple[str, list[Plain]]] = [
@@ -375,22 +368,21 @@ def _by_environment(lead: _Place, places: Sequence[_Place]) -> Plain:
     return {
         "title": f"Accuracy on {where}{f' ({lead.standing.predictor})' if len(places) > 1 else ''}, %",
         "corner": "Held out",
-        "columns": [names.get(method, "Plain") for method in columns],
+        "columns": [method.name for method in columns],
         "rows": [{"name": name, "strong": name == "Mean over environments", "cells": cells} for name, cells in lines],
     }
 
 
 def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
     """Return a table with a line for each standing (setting and predictor) and a column for each leading method."""
-    heads = {one.name: capital(short_name(one.method)) for one in in_question(answer.verdicts)}
-    requested = list(heads)[:MAX_REQUESTED]
+    requested = list(dict.fromkeys(one.method.name for one in in_question(answer.verdicts)))[:MAX_REQUESTED]
     rows = []
     for one in places[:MAX_ROWS]:
-        of_plain, own = one.cells(one.plain), {verdict.name: verdict.method for verdict in one.standing.verdicts}
+        of_plain, own = one.cells(one.plain), {verdict.method.name: verdict.method for verdict in one.standing.verdicts}
         cells = [_shown(of_plain[-1])]
         cells += [_shown(one.cells(own[name])[-1]) if name in own else _GAP for name in requested]
         best = next((entry.method for entry in one.standing.entries if not entry.method.is_plain), None)
-        cells += [_shown(one.cells(best)[-1]) | {"small": named([best])[best]} if best else _GAP]
+        cells += [_shown(one.cells(best)[-1]) | {"small": best.name} if best else _GAP]
         cells += [one.measured(best, BALANCED) if best else _GAP]
         of_environments = zip(of_plain, one.core["environments"], strict=False)  # without the average
         lowest = min(((cell["v"], name) for cell, name in of_environments if "v" in cell), default=None)
@@ -400,7 +392,7 @@ def _by_setting(answer: Answer, places: Sequence[_Place]) -> Plain:
     return {
         "title": f"Accuracy on {places[0].standing.setting.protocol_class.holdouts_in_words}, %" if places else "",
         "corner": "",
-        "columns": ["Plain", *(heads[name] for name in requested), *_LAST],
+        "columns": ["Plain", *requested, *_LAST],
         "rows": rows,
         "more": f"{left} more stand in the tables below. " if left > 0 else "",
     }

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from benchmark.method.evaluation.answers import Estimate, Pooled
 from benchmark.method.evaluation.inference import Interval
-from reports.analysis import comparisons, findings
-from reports.analysis.methods import ICM, PLAIN, Method
+from reports.analysis import comparisons
+from reports.analysis.methods import ICM, PLAIN, Method, plain_for
 from reports.analysis.metrics import ORACLE
 from reports.analysis.selections import ImagesOf, Predictions, Selections, complete_estimate
 from reports.analysis.settings import Options, Setting
@@ -113,7 +113,7 @@ def core(setting: Setting, selections: Selections, options: Options) -> Plain:
 
 def _method(method: Method, methods: Sequence[Method]) -> Plain:
     """Return names of a method, its colour family, and the index of plain prediction with the same predictor."""
-    plain = findings.plain_for(method, methods)
+    plain = plain_for(method, methods)
     family = method.projection if method.projection in ("pca", "random") else "plain" if method.is_plain else "other"
     if method.projection == ICM:
         family = "released" if method.order == "released" else "other" if method.variant else "icm"
@@ -121,7 +121,7 @@ def _method(method: Method, methods: Sequence[Method]) -> Plain:
         family = "shrinkage"
     return {
         "label": method.label,
-        "name": method.label if method.imported else method.projection_label,
+        "name": method.name,
         "predictor": "imported" if method.imported else method.predictor_label,
         "family": family,
         "plain": methods.index(plain) if plain else -1,
@@ -129,11 +129,11 @@ def _method(method: Method, methods: Sequence[Method]) -> Plain:
 
 
 def _result(selections: Selections, method: Method, rule: str) -> Plain | None:
-    """Return cells (each environment, then the average) and picks of a method under a rule."""
+    """Return cells and counts of plain picks (each environment, then all), and picks of a method under a rule."""
     pooled, environments = selections.pooled(method, rule), selections.held_outs
     if not pooled:
         return None
-    plain = findings.plain_for(method, selections.parts)
+    plain = plain_for(method, selections.parts)
     minus = comparisons.compare(selections, method, rule, plain) if plain and plain != method else None
     differences: dict[str, Interval] = dict(zip(minus.held_outs, minus.single, strict=True)) if minus else {}
     seeds, gap = len(selections.seeds), "no answers of all folds for what is held out here"
@@ -144,7 +144,8 @@ def _result(selections: Selections, method: Method, rule: str) -> Plain | None:
     if rule == ORACLE:  # selected by target labels: not a result, so no interval
         cells = [{key: cell[key] for key in ("v", "d", "why") if key in cell} for cell in cells]
     picks = _picks(selections, method, rule)
-    return {"cells": cells, "plain": list(selections.plain_picks(method, rule)), "picks": picks}
+    plain_picks = [selections.plain_picks(method, rule, name) for name in (*environments, None)]
+    return {"cells": cells, "plain": plain_picks, "picks": picks}
 
 
 def _cell(estimate: Estimate | None, difference: Interval | None, seeds: int, gap: str) -> Plain:

@@ -306,7 +306,7 @@ function environments(draw) {
   if (phone.matches) columns.unshift(columns.pop());
   core.methods.forEach((m, k) => {
     if (blocks.at(-1)?.title !== m.predictor) blocks.push({title: m.predictor, rows: []});
-    const one = results()[k], plain = m.family === "plain", [own, all] = one?.plain || [0, 0];
+    const one = results()[k], plain = m.family === "plain", [own, all] = one?.plain[n] || [0, 0];
     const same = !plain && all && own === all;
     const words = same ? "= plain in all picks" : `plain in ${own} of ${all} picks`;
     const cells = columns.map(e => {
@@ -337,7 +337,7 @@ function behind(classesOf, images, sprites, m, e, one, draw) {
   const method = core.methods[m], n = count(), cell = one.cells[e] || {};
   const where = e === n ? "the average" : core.environments[e];
   const plain = method.plain >= 0 && method.plain !== m ? results()[method.plain]?.cells[e] : null;
-  const picks = e === n ? merged(one.picks) : one.picks[e];
+  const picks = e === n ? merged(one.picks) : one.picks[e], [kept, all] = one.plain[e];
   const close = () => { put({cell: ""}); draw("td button[tabindex='0']"); };
   const more = picks.length > 6 ? ` and ${picks.length - 6} others` : "";
   const details = [
@@ -345,7 +345,7 @@ function behind(classesOf, images, sprites, m, e, one, draw) {
     known(cell.d) ? `: ${signed(cell.d)} points` : "",
     known(cell.dl) ? ` [${signed(cell.dl)}, ${signed(cell.dh)}]` : "",
     known(cell.n) ? `, ${cell.n} test images` : "", ". ",
-    one.plain[0] && plain ? `Of ${one.plain[1]} picks ${one.plain[0]} are plain prediction. ` : "",
+    kept && plain ? `Of ${all} picks ${kept} are plain prediction. ` : "",
   ];
   return [
     h("div", {class: "drill-head"}, h("h3", {id: "drill-title", tabindex: "-1"}, `${method.label} on ${where}`),

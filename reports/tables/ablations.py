@@ -1,14 +1,15 @@
 """Ablation tables: one setting (lambda, rank, intervention set, order, predictor) is fixed, a rule selects the others.
 
-A table has a line for each value of this setting, and one for the rule's own picks. The columns are source score,
-held-out accuracy, gain over plain prediction, and how often the rule picks the value.
+A table has a line for each value of this setting, and one for the rule's own picks, which has the numbers of the main
+table. A rule that prefers plain prediction may keep it there, but not where a value is fixed. The columns are source
+score, held-out accuracy, gain over plain prediction, and how often the rule picks the value.
 """
 # A new table also needs an entry in `TABLES` of reports/tables/all.py.
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -16,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from benchmark.method.evaluation.answers import Answered
-from benchmark.method.evaluation.selection import Picks
-from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of, by_method
+from benchmark.method.evaluation.selection import RULES, Picks
+from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method, as_rows_of, by_method, plain_for
 from reports.analysis.selections import Selections, complete_estimate
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
@@ -27,13 +28,17 @@ from reports.text.captions import OTHERS, kinds_of, pairs_of, place_of, set_word
 
 MAX_VALUES = 16  # lines of a block; more values are thinned, see `thinned`
 MANY_ROWS, FEW_VALUES = 20_000, 6  # a method with more rows gets fewer lines, since each value scans all rows
-PICKED = "by the rule"
+PICKED, KEPT = "by the rule", "plain prediction"
 _SOURCE_SCORE = Column("source score", "Source score")
 _HELD_OUT = Column("accuracy on what is held out", "Held out")  # `HELD_OUT` in reports/document/paper.py has this name
 _GAIN = Column("minus plain", "− plain", unit="points")
 _FIXED = (
     "Source score: score of the rule, mean over environments, seeds and folds. − plain: mean difference to plain "
     "prediction with the same predictor and images."
+)
+_KEEPS = (
+    "With a fixed value the rule does not fall back to plain prediction; picks that do are counted in the line of "
+    "plain prediction."
 )
 _SHOWN = (
     f"At most {MAX_VALUES} values are shown, {FEW_VALUES} of a method with more than {MANY_ROWS:,} rows: the ends, "
@@ -65,9 +70,11 @@ class Value:
     equals_plain: bool
 
 
-def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, rank: int | None = None) -> Value:
+def _value(
+    entry: Entry, selections: Selections, rule: str, times: tuple[int, int] | None, rank: int | None = None
+) -> Value:
     """Return the results at the rule's picks among the method's rows in `selections`, at one rank or over all ranks."""
-    method, rule = entry.method, entry.request.rule
+    method = entry.method
     picks, pooled = selections.picks(method, rule, rank), selections.pooled(method, rule, rank)
     is_full = rank == int(selections.parts[method]["dim"].iloc[0])
     plain = is_full if rank is not None else cells.is_plain([selections], method, rule)
@@ -75,8 +82,9 @@ def _value(entry: Entry, selections: Selections, times: tuple[int, int] | None, 
 
 
 def _of_rows(entry: Entry, rows: pd.DataFrame, times: tuple[int, int] | None) -> Value:
-    """Return the results at the rule's picks among these rows alone."""
-    return _value(entry, Selections(as_rows_of(entry.method, rows), entry.selections.tested), times)
+    """Return the results at the rule's picks among these rows alone, without plain prediction."""
+    selections = Selections(as_rows_of(entry.method, rows), entry.selections.tested)
+    return _value(entry, selections, RULES[entry.request.rule].base, times)
 
 
 # (name, values) of each line: one value, or several that are averaged and shown with their range.
@@ -105,9 +113,8 @@ def _ablation(
         for backbone, parts in request.backbones.items():
             for method in (m for m in methods_of(request.results) if takes_part(m) and m in parts[0][1].parts):
                 entry = Entry(request, parts, method)
-                found, lines, n = values(entry), [], len(entry.selections.picks(method, request.rule))
-                picked = (PICKED, [_value(entry, entry.selections, (n, n))])
-                for line, of_line in [*found, picked] if len(found) > 1 else []:
+                found, lines = [*values(entry)], []
+                for line, of_line in [*found, *_by_the_rule(entry)] if len(found) > 1 else []:
                     short = request.short(line) if len(of_line) == 1 else ""
                     lines.append((Line(line, (), short, all(one.equals_plain for one in of_line)), of_line))
                 titles = [request.short(backbone)] if len(request.backbones) > 1 else []
@@ -120,6 +127,7 @@ def _ablation(
             "Picked: how often the rule, which chooses for each environment, seed and fold, picks this "
             f"{what} by itself."
         )
+        yield _KEEPS if any(line.name == KEPT for _, line in table.lines()) else ""
         yield from own(request) if table.blocks else ()
 
     def columns(_: Request) -> Iterator[Values[Sequence[Value]]]:
@@ -128,7 +136,18 @@ def _ablation(
         yield Values(_GAIN, partial(_mean, _gain))
         yield Values(Column("times picked", "Picked", unit=""), _times, marked=False)
 
-    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", source_fits, "base", corner)
+    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", source_fits, corner=corner)
+
+
+def _by_the_rule(entry: Entry) -> _Lines:
+    """Return the line of the rule's own picks, after the line of plain prediction if some of them keep it."""
+    rule, selections = entry.request.rule, entry.selections
+    picks, plain = selections.picks(entry.method, rule), plain_for(entry.method, selections.parts)
+    n, kept = len(picks), int(picks["kept_plain"].sum())
+    line = (PICKED, [_value(entry, selections, rule, (n, n))])
+    if not kept or plain is None:
+        return [line]
+    return [(KEPT, [_value(replace(entry, method=plain), selections, rule, (kept, n))]), line]
 
 
 def _accuracy(value: Value) -> Cell:
@@ -141,11 +160,12 @@ def _accuracy(value: Value) -> Cell:
 
 def _gain(value: Value) -> Cell:
     request, selections = value.entry.request, value.entry.selections
-    plain = selections.plain_of(value.entry.method.predictor)
+    plain = plain_for(value.entry.method, selections.parts)
     if complete_estimate(selections, value.pooled) is None:
         return Cell(note="not all that is held out has answers", bound=request.bound)
-    if plain is None:
-        return Cell(note="no result rows of plain prediction", bound=request.bound)
+    if plain is None or plain == value.entry.method:
+        why = "no result rows of plain prediction" if plain is None else "plain prediction itself"
+        return Cell(note=why, bound=request.bound)
     number = cells.minus(selections, value.pooled, plain, request.rule, request.options, value.trials)
     return number.of(request.bound).cell
 
@@ -186,7 +206,8 @@ def _ranks(entry: Entry) -> _Lines:
     rows, picks = selections.parts[entry.method], selections.picks(entry.method, entry.request.rule)
     found = sorted({int(rank) for ranks in rows["ranks"] for rank in ranks})
     kept = thinned(found, picks["rank"].tolist(), _max_values(rows))
-    return [(str(rank), [_value(entry, selections, _picked(picks, "rank", rank), rank)]) for rank in kept]
+    rule = entry.request.rule  # which does not fall back to plain prediction at a fixed rank
+    return [(str(rank), [_value(entry, selections, rule, _picked(picks, "rank", rank), rank)]) for rank in kept]
 
 
 def thinned(values: Sequence[T], picked: Iterable[T], max_values: int = MAX_VALUES) -> list[T]:
@@ -209,8 +230,8 @@ def _max_values(rows: pd.DataFrame) -> int:
 
 
 def _picked(picks: Picks, column: str, value: object) -> tuple[int, int]:
-    """Return (k, n): k of n picks have a value."""
-    return int((picks[column] == value).sum()), len(picks)
+    """Return (k, n): k of n picks have a value, and do not keep plain prediction."""
+    return int(((picks[column] == value) & ~picks["kept_plain"]).sum()), len(picks)
 
 
 LAMBDA = _ablation("ablation_lambda", "lambda", "Lambda", _lambdas, lambda m: m.is_paper or m.is_shrinkage)
@@ -262,7 +283,7 @@ def _alternative(
         yield Values(_GAIN, lambda entry: entry.gain().cell)
         yield from picks(request, shown(request))
 
-    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", source_fits, "base", corner)
+    return TableSpec(name, partial(_caption, what), blocks, columns, notes, "data set", source_fits, corner=corner)
 
 
 ORDER = _alternative(
@@ -292,7 +313,7 @@ def _curve_blocks(request: Request) -> Iterator[Draft[Entry]]:
         setting, selections = parts[0]
         curves = by_method(selections.curves) if len(selections.curves) else {}
         for method, rows in ((m, rows) for m, rows in curves.items() if m in selections.parts):
-            plain = selections.plain_of(method.predictor)
+            plain = plain_for(method, selections.parts)
             lines = []
             for share, of_share in rows.groupby("train_share"):
                 both = [of_share.assign(train_share=np.nan), *([selections.parts[plain]] if plain else [])]
@@ -307,7 +328,7 @@ def _curve_blocks(request: Request) -> Iterator[Draft[Entry]]:
 
 def _curve_columns(request: Request) -> Iterator[Values[Entry]]:
     def images(entry: Entry) -> Cell:
-        rows = entry.selections.chosen_rows(entry.method, request.rule, ("n_train", "dim"))
+        rows = entry.selections.chosen_rows(entry.method, RULES[request.rule].base, ("n_train", "dim"))
         return Cell(value=float((rows["n_train"] / rows["dim"]).mean()), decimals=2)
 
     yield Values(_PER_DIMENSION, images, marked=False)
@@ -339,8 +360,7 @@ LEARNING_CURVE = TableSpec(
     _curve_notes,
     "data set",
     source_fits,
-    "base",
-    "Source images",
+    corner="Source images",
 )
 
 

@@ -7,14 +7,15 @@ import numpy as np
 
 from reports.analysis import backbones
 from reports.analysis.findings import EQUAL_N_TRUNCATION, OURS
-from reports.analysis.methods import ICM, PLAIN, SHRINKAGE
+from reports.analysis.methods import ICM, PLAIN, SHRINKAGE, Method
 from reports.analysis.selections import complete_estimate, mean_over_tests
 from reports.render.table import Cell, Column, Line, Table
 from reports.tables import cells, words
 from reports.tables.by_method import Entry, methods_of, predictor_words, predictors_of
 from reports.tables.spec import Draft, Request, TableSpec, Values, by_backbone, by_data_set
 
-SHOWN = {PLAIN: "Plain", "pca": "PCA", ICM: "CLIP-ICM", SHRINKAGE: "Shrinkage"}  # projection -> heading of its column
+# Projection -> heading of its column.
+SHOWN = {name: Method.of_projection_named(name).name for name in (PLAIN, "pca", ICM, SHRINKAGE)}
 _GAINS = (ICM, SHRINKAGE)
 _ROBUST = (
     "Effective robustness: points above the line through plain prediction of the other backbones, accuracy on held-out "

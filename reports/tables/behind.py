@@ -170,7 +170,7 @@ SELECTION = TableSpec(
     _notes_on_rules,
     "data set",
     settings=source_fits,
-    rule="every",
+    several_rules=True,
 )
 
 
@@ -249,5 +249,4 @@ SHIFT = TableSpec(
     _removed_notes,
     "data set",
     source_fits,
-    rule="base",
 )

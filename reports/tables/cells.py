@@ -16,7 +16,7 @@ from benchmark.method.evaluation.answers import Answered, Estimate
 from benchmark.method.evaluation.inference import Interval, pooled_interval, seeds_standard_error
 from benchmark.method.evaluation.metrics import Metric
 from benchmark.method.evaluation.selection import RULES, Picks
-from reports.analysis.methods import Method
+from reports.analysis.methods import Method, plain_for
 from reports.analysis.metrics import four
 from reports.analysis.selections import Selections, SettingResults, complete_estimate, mean_over_tests, memoized
 from reports.analysis.settings import Options, named
@@ -95,7 +95,7 @@ def accuracy(
 
 def gain(selections: Selections, method: Method, rule: str, options: Options) -> Number:
     """Return the accuracy of a method minus plain prediction's on the same images, averaged over environments."""
-    plain = selections.plain_of(method.predictor)
+    plain = plain_for(method, selections.parts)
     if method == plain:
         return Number(Cell(note="plain prediction itself"))
     if plain is None or method not in selections.parts:
@@ -172,8 +172,8 @@ def count(k: int, n: int) -> Cell:
 
 
 def source_score(picks: Picks) -> Cell:
-    """Return the source score of a rule's picks in percent, averaged over folds, then seeds, then environments."""
-    score = mean_over_tests(picks, "score")
+    """Return the source score of a rule's picks in percent; folds are weighted by their images, as for accuracies."""
+    score = mean_over_tests(picks, "score", "n_test")
     return Cell(note="no such score") if math.isnan(score) else Cell(value=100 * score)
 
 

@@ -100,6 +100,6 @@ TABLE = TableSpec(
     _notes,
     "report",
     settings=lambda request: request.results if request.costs else (),
-    rule="every",
+    several_rules=True,
     corner="Work",
 )

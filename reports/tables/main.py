@@ -31,7 +31,7 @@ _SOURCE = (
 )
 
 
-BASELINES = {PLAIN: "plain", "pca": "PCA", "random": "random"}
+BASELINES = (PLAIN, "pca", "random")
 _MIN_P = 0.001  # smaller p-values are printed as "<0.001"
 _NOT_COMPARED = "a baseline itself, or no rows of both on the same images"
 Compared = Mapping[str, Comparison | Overall]  # projection of a baseline -> one method minus this baseline
@@ -195,7 +195,8 @@ def _differences(request: Request) -> Iterator[Values[Compared]]:
         made = cell(found[baseline]) if baseline in found else Cell(note=_NOT_COMPARED)
         return replace(made, bound=request.bound)
 
-    for baseline, name in BASELINES.items():
+    for baseline in BASELINES:
+        name = Method.of_projection_named(baseline).name_in_sentence
         headings: list[tuple[str, str, str, Callable[[Comparison | Overall], Cell]]] = [
             (f"minus {name}", "difference", "points", lambda one: cells.points(one.interval)),
             (f"minus {name}, p (Holm)", "p", "", p),

@@ -153,8 +153,7 @@ class TableSpec(Generic[T]):
         notes: (request, table without notes) -> further sentences for this table; empty ones are left out.
         scope: settings that share one table, see `Scope`.
         settings: request -> settings of the table (empty: there is no table); by default all settings of the request.
-        rule: selection rule. `fair` (default): the source rule. `base`: the source rule without its preference for
-            plain prediction, so that values differ. `every`: the table has several rules.
+        several_rules: whether the table has several selection rules; default False: its numbers are by the source rule.
         corner: heading of the names of the lines.
         whole: whether `Table.details` describes in full how the numbers were measured.
     """
@@ -166,7 +165,7 @@ class TableSpec(Generic[T]):
     notes: Callable[[Request, Table], Iterable[str]] = lambda _, __: ()
     scope: Scope = "data sets"
     settings: Callable[[Request], Sequence[SettingResults]] = lambda request: request.results
-    rule: Literal["fair", "base", "every"] = "fair"
+    several_rules: bool = False
     corner: str = "Method"
     whole: bool = False
 
@@ -181,8 +180,6 @@ class TableSpec(Generic[T]):
             return None
         if self.scope != "report":
             check_compatible(request.results, self.name, halves=self.scope == "open class")
-        if self.rule == "base":
-            request = replace(request, requested_rule=RULES[request.rule].base)
         columns, all_tied = list(self.columns(request)), list[str]()
         blocks = [_filled(draft, columns, request, all_tied) for draft in self.blocks(request) if draft.lines]
         caption = words.caption(request.results, self.caption(request))
@@ -191,7 +188,7 @@ class TableSpec(Generic[T]):
         tied_columns = "; ".join(all_tied) if len(all_tied) <= _NAMED else f"{len(all_tied)} columns of blocks"
         none = f"Nothing is bold if all methods of a block are tied with the best: {tied_columns}." if all_tied else ""
         own = [note for note in (bold, none, *self.notes(request, table)) if note]
-        lines, rule = [line for _, line in table.lines()], None if self.rule == "every" else request.rule
+        lines, rule = [line for _, line in table.lines()], None if self.several_rules else request.rule
         there = [any(x.cells[i].value is not None or x.cells[i].text for x in lines) for i in range(len(columns))]
         table = table.with_columns([i for i, is_there in enumerate(there) if is_there])
         if len(lines) < 2 or not table.columns:

@@ -15,11 +15,6 @@ PLAIN_PICKS = (
     "Plain picks: of all that the rule picked (each environment, seed and fold), how often it was the full space. A "
     "method of which all are is plain prediction, marked = and never bold."
 )
-_SHORT = {
-    "Random projection": "Random",
-    "CLIP-ICM (largest)": "CLIP-ICM",
-    "CLIP-ICM (released order)": "CLIP-ICM, released",
-}
 # Fields of `Setting` in `Table.context`. The page finds settings by some of them: `IN_CONTEXT` in reports/page/data.py.
 _SHARED = (
     "protocol", "test_split", "class_half", "folds", "precision", "dataset", "backbone_label", "random_weights",
@@ -30,9 +25,8 @@ _NAMING = ("protocol", "test_split", "class_half", "folds", "precision", "datase
 
 
 def short_name(method: Method, names: Mapping[str, str]) -> str:
-    """Return a method's name in printed tables, without its predictor."""
-    label = method.label if method.imported else method.projection_label
-    return names.get(method.label) or names.get(label) or _SHORT.get(label, label)
+    """Return a method's name without its predictor, or the one that the recipe's `names` give it in printed tables."""
+    return names.get(method.label) or names.get(method.name) or method.name
 
 
 def caption(results: Sequence[SettingResults], words: str) -> str:

@@ -167,7 +167,7 @@ def _choosing(setting: Setting, selections: Selections) -> list[str]:
     elif not any(rule.score == "lodo" for rule in selections.rules):
         lodo = (
             "Leaving a source out would leave fewer than two: every method, plain prediction too, is chosen by "
-            "training_domain."
+            f"{selections.rule}."
         )
     split, seen = "Split by image.", {"in_80": "training", "full": "training and in choosing"}
     if setting.grouped:

@@ -146,6 +146,7 @@ class Origin:
         left_out: sentences on backbones that are excluded from a part of the recipe.
         names: name of a method or data set -> short name for printed tables.
         costs: measured costs in these stores, each with `kind`, `work`, `seconds` and `machine`.
+        encoders: sentences on encoders that are trained by this package.
     """
 
     name: str
@@ -158,6 +159,7 @@ class Origin:
     left_out: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     costs: tuple[Mapping[str, Any], ...] = ()
+    encoders: tuple[str, ...] = ()
 
     @property
     def partial(self) -> list[str]:

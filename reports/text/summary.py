@@ -19,7 +19,7 @@ from reports.render.table import GAP, Table
 from reports.text import verdicts
 from reports.text.captions import rule_words
 from reports.text.sentences import Origin
-from reports.text.verdicts import INTERVAL_TEXT, capital, headline, pair_name, short_name, with_interval
+from reports.text.verdicts import INTERVAL_TEXT, headline, pair_name, with_interval
 
 MAX_LINES = 150
 MAX_METHODS = 20  # lines of the first table
@@ -85,7 +85,7 @@ def _at(place: str, words: str) -> str:
 
 
 def _name(one: Verdict, place: str = "") -> str:
-    name = capital(short_name(one.method))
+    name = one.method.name
     return f"{name} ({place})" if place else name
 
 
@@ -125,7 +125,7 @@ def _of_standing(place: str, standing: Standing) -> Iterator[list[str]]:
     judged = {one.method for one in standing.verdicts}
     best = next(iter(standing.entries), None)
     if best is not None and not best.method.is_plain and best.method not in judged and standing.metric == ACCURACY:
-        name = capital(short_name(best.method))
+        name = best.method.name
         yield [name, f"{100 * best.accuracy:.1f}", _gain(ACCURACY, best.gain), "", "", "not judged"]
 
 
@@ -194,7 +194,7 @@ def _table(answer: Answer, room: int) -> list[str]:
         return []
     protocols = ", ".join(dict.fromkeys(one.setting.protocol for _, one in known))
     rules = ", ".join(dict.fromkeys(one.rule for _, one in known))
-    title = f"{_cut(f'Protocol {protocols}, chosen by {rules}', _NAME):<{_NAME}} accuracy  gain [95 %]"
+    title = f"{_cut(f'Rule {rules}, protocol {protocols}', _NAME):<{_NAME}} accuracy  gain [95 %]"
     headings = len(known) if len(known) > 1 else 0
     each = (room - 1 - headings) // len(known)  # lines per standing
     if each >= _MIN_BLOCK:
@@ -202,7 +202,7 @@ def _table(answer: Answer, room: int) -> list[str]:
         lines = [line for block in blocks for line in block]
     else:
         best = [(place, one.shown(MAX_BEST)[1:2] or one.entries[:1]) for place, one in known]
-        lines = [_line(f"{place}: {short_name(e.method)}", e.accuracy, e.gain) for place, some in best for e in some]
+        lines = [_line(f"{place}: {e.method.name}", e.accuracy, e.gain) for place, some in best for e in some]
     if len(lines) > room - 1:
         lines = [*lines[: room - 2], f"and {len(lines) - room + 2} more: tables/verdicts.csv"]
     return [title, *lines]
@@ -211,8 +211,7 @@ def _table(answer: Answer, room: int) -> list[str]:
 def _block(standing: Standing, max_lines: int) -> list[str]:
     """Return the lines of plain prediction, requested and best methods, and requested comparisons."""
     entries = standing.shown(MAX_BEST)[:max_lines]
-    names = ["plain" if one.method.is_plain else short_name(one.method) for one in entries]
-    lines = [_line(name, one.accuracy, one.gain, "  ") for name, one in zip(names, entries, strict=True)]
+    lines = [_line(one.method.name, one.accuracy, one.gain, "  ") for one in entries]
     return [*lines, *(_line(pair_name(one), None, one, "  ") for one in standing.direct[: max_lines - len(lines)])]
 
 

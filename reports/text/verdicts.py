@@ -11,9 +11,8 @@ from benchmark.method.evaluation.multiple_testing import BALANCED_ONLY, HELPS, H
 from benchmark.method.evaluation.other_environments import MIN_ENVIRONMENTS
 from reports.analysis.comparisons import Comparison, Overall
 from reports.analysis.findings import ENVIRONMENTS, FIXED, INTERVENTIONS, SHRINKING, Question
-from reports.analysis.methods import SHRINKAGE, Method
 from reports.analysis.settings import grouped
-from reports.analysis.verdicts import IS_PLAIN, MIN_IMAGES, NO_VERDICT, Answer, Standing, Verdict, best_of
+from reports.analysis.verdicts import IS_PLAIN, NO_VERDICT, Answer, Standing, Verdict, best_of
 
 MAX_WORDS = 45
 _DIFFER = ("data set", "encoder", "predictor", "protocol")  # fields in which settings differ
@@ -28,12 +27,6 @@ KIND_WORDS = {  # kind of a verdict -> predicate of a sentence about its method
     NO_DIFFERENCE: "makes no measurable difference",
     IS_PLAIN: "is never chosen over plain prediction",
     NO_VERDICT: "cannot be judged",
-}
-_NAMES = {  # projection and variant -> name inside a sentence
-    (SHRINKAGE, ENVIRONMENTS): "shrinkage without interventions",
-    (SHRINKAGE, INTERVENTIONS): "shrinkage by interventions alone",
-    ("isotropic", ""): "uniform shrinkage",
-    ("isotropic_environments", ""): "uniform shrinkage of environments",
 }
 CAUSES = {ENVIRONMENTS: "environment averages", INTERVENTIONS: "interventions", SHRINKING: "shrinking, not cutting"}
 
@@ -76,22 +69,9 @@ def headline(answer: Answer) -> str:
     return words
 
 
-def short_name(method: Method) -> str:
-    """Return a method's name for use within a sentence; the user's own methods keep their names."""
-    if method.imported:
-        return method.predictor
-    if known := _NAMES.get((method.projection, method.variant)):
-        return known
-    name = method.projection_label.partition(" (")[0]
-    name = name if name[:2].isupper() or ":" in name else name[:1].lower() + name[1:]
-    name = name if method.is_custom else method.of_projection.short or name
-    more = ", ".join(filter(None, [method.variant, "released order" if method.order == "released" else ""]))
-    return f"{name} ({more})" if more else name
-
-
 def pair_name(one: Comparison) -> str:
     """Return "CLIP-ICM minus PCA"; with predictors if the names are equal or one method is plain prediction."""
-    names = [short_name(one.method), short_name(one.baseline)]
+    names = [one.method.name_in_sentence, one.baseline.name_in_sentence]
     if names[0] == names[1] or one.method.is_plain or one.baseline.is_plain:
         names = [one.method.label, one.baseline.label]
     return " minus ".join(names)
@@ -119,7 +99,7 @@ def not_ahead_of(one: Verdict, who: str) -> str:
     if one.kind not in (HELPS, METRIC_ONLY):
         return ""
     baselines = [c for c in one.others if c.baseline.of_projection.role == "baseline" and not c.interval.low > 0]
-    names = " or ".join(dict.fromkeys(short_name(c.baseline) for c in baselines))
+    names = " or ".join(dict.fromkeys(c.baseline.name_in_sentence for c in baselines))
     return f"{who} is not shown to be ahead of {names}." if names else ""
 
 
@@ -131,26 +111,26 @@ def in_question(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """
     about, best = [one for one in verdicts if one.requested], best_of(verdicts)
     about += [one for one in verdicts if one.method.is_paper and not one.requested]
-    about = about or [one for one in verdicts if one.name == verdicts[0].name]
-    more = best is not None and best.name not in {one.name for one in about}
-    return [*about, *(one for one in verdicts if more and best and one.name == best.name)]
+    about = about or [one for one in verdicts if one.method.name == verdicts[0].method.name]
+    more = best is not None and best.method.name not in {one.method.name for one in about}
+    return [*about, *(one for one in verdicts if more and best and one.method.name == best.method.name)]
 
 
 def _of_methods(verdicts: Sequence[Verdict], total: int) -> tuple[list[str], str, list[str]]:
     """Return sentences on each method in question, on harm by fixed shrinkage, and on the attribution of the gain."""
     about, best = in_question(verdicts), best_of(verdicts)
-    groups = grouped(about, lambda one: one.name)
+    groups = grouped(about, lambda one: one.method.name)
     outcomes = [_together(group, total) for group in groups.values()]
-    fixed = [one for one in verdicts if one.method.projection == FIXED and one.name not in groups]
+    fixed = [one for one in verdicts if one.method.projection == FIXED and one.method.name not in groups]
     harm = _together(fixed, total) if any(one.kind == HURTS for one in fixed) else ""
     if best is None:
         return outcomes, harm, []
-    who, why = capital(short_name(best.method)), explained(best.questions)
-    if best.name == list(groups)[-1] and not harm:
+    who, why = best.method.name, explained(best.questions)
+    if best.method.name == list(groups)[-1] and not harm:
         who = "It"
     else:
-        why = why.replace(" gain", f" gain of {short_name(best.method)}", 1)
-    alone = len(groups[best.name]) == 1  # with several settings it may hold in one only
+        why = why.replace(" gain", f" gain of {best.method.name_in_sentence}", 1)
+    alone = len(groups[best.method.name]) == 1  # with several settings it may hold in one only
     return outcomes, harm, [not_ahead_of(best, who) if alone else "", why]
 
 
@@ -182,7 +162,7 @@ def _plain(standings: Sequence[Standing]) -> str:
 
 def _alone(one: Verdict, several: bool) -> str:
     """Return the sentence for a method with a single verdict."""
-    name, gain, balanced = capital(short_name(one.method)), one.gain, one.balanced
+    name, gain, balanced = one.method.name, one.gain, one.balanced
     if gain is None or balanced is None or one.kind == NO_VERDICT:
         known = f" has {100 * one.accuracy:.1f} %;" if one.accuracy == one.accuracy else ":"
         return f"{name}{known} what it gains cannot be said."
@@ -193,22 +173,34 @@ def _alone(one: Verdict, several: bool) -> str:
     to = f"{what} to {value} ({points:+.1f} points, {shown(interval.low):.1f} to {shown(interval.high):.1f})"
     counted = "with classes counted equally"
     both = f"{counted} ({of_classes:+.1f} points; over images {points:+.1f})."
-    over_images, over_classes = (f"{'gains' if x > 0 else 'loses'} {abs(x):.1f}" for x in (points, of_classes))
+    over_images, over_classes = (f"{_does(x)} {abs(x):.1f}" for x in (points, of_classes))
     predicates = {
         HELPS: f"raises {to}.",
         METRIC_ONLY: f"raises {to}, but not {counted}.",
         BALANCED_ONLY: f"helps only {both}",
         TRADES: f"{over_images} points over images but {over_classes} {counted}.",
         HURTS: f"lowers {to}." if interval.high < 0 else f"hurts {both}",  # else not shown by accuracy
-        NO_DIFFERENCE: f"{KIND_WORDS[NO_DIFFERENCE]} ({value}).",
-        IS_PLAIN: f"{KIND_WORDS[IS_PLAIN]}.",
+        NO_DIFFERENCE: f"{KIND_WORDS[NO_DIFFERENCE]} ({value}){_chosen_freely(one)}.",
+        IS_PLAIN: f"{KIND_WORDS[IS_PLAIN]}{_chosen_freely(one)}.",
     }
     return f"{name} {predicates[one.kind]}"
 
 
+def _chosen_freely(one: Verdict) -> str:
+    """Return the end of a sentence on a method that differs from plain prediction only when chosen freely."""
+    if (free := one.chosen_freely) is None or not (free.interval.low > 0 or free.interval.high < 0):
+        return ""
+    points, low, high = (one.metric.shown(x) for x in (free.interval.estimate, free.interval.low, free.interval.high))
+    return f" by the careful rule; chosen freely it {_does(points)} {abs(points):.1f} points ({low:.1f} to {high:.1f})"
+
+
+def _does(points: float) -> str:
+    return "gains" if points > 0 else "loses"
+
+
 def _together(verdicts: Sequence[Verdict], total: int) -> str:
     """Return one sentence for all verdicts on a method. Verdicts of no difference are omitted if there are others."""
-    name, n = capital(short_name(verdicts[0].method)), len(verdicts)
+    name, n = verdicts[0].method.name, len(verdicts)
     if n == 1:
         return _alone(verdicts[0], total > 1)
     counts = dict(Counter(one.kind for one in verdicts).most_common())
@@ -234,14 +226,13 @@ def _within(kind: str) -> str:
 def sentence(one: Verdict) -> str:
     """Return a verdict in short sentences: setting, outcome, attribution, and reliability."""
     narrow = NARROW if one.setting.grouped and one.in_new else ""
-    few = few_images([one]) if one.images < MIN_IMAGES else ""
-    sentences = [outcome(one), cause(one), *trust(one), *frequencies(one), narrow, few]
+    sentences = [outcome(one), cause(one), *trust(one), *frequencies(one), narrow]
     return f"{one.setting.banner}{one.where}: {' '.join(filter(None, sentences))}"
 
 
 def outcome(one: Verdict) -> str:
     """Return a sentence on the outcome, with accuracies, gain and interval."""
-    name, known = capital(short_name(one.method)), f"{100 * one.accuracy:.1f} %"
+    name, known = one.method.name, f"{100 * one.accuracy:.1f} %"
     if one.gain is None or one.balanced is None or one.kind == NO_VERDICT:
         own = f"{name} has no accuracy, and" if np.isnan(one.accuracy) else f"{name} has {known};"
         return f"{own} what it gains cannot be said: {one.why}."
@@ -262,9 +253,13 @@ def ahead(one: Verdict) -> str:
 
 def cause(one: Verdict) -> str:
     """Return the attribution of a gain and the baselines that are not beaten; empty without a significant gain."""
-    words, missing = explained(one.questions), " and ".join(CAUSES[q.name] for q in one.questions if q.missing)
-    not_asked = f"{capital(missing)} could not be tested, because rows are missing." if words and missing else ""
-    return " ".join(filter(None, [words, not_asked, not_ahead_of(one, "The method")]))
+    words = explained(one.questions)
+    not_asked = [
+        f"Whether it needs {CAUSES[question.name]} was not tested, for want of {' and '.join(question.missing)}."
+        for question in one.questions
+        if words and question.missing
+    ]
+    return " ".join(filter(None, [words, *not_asked, not_ahead_of(one, "The method")]))
 
 
 def trust(one: Verdict) -> list[str]:
@@ -272,14 +267,15 @@ def trust(one: Verdict) -> list[str]:
     if one.gain is None or one.kind == NO_VERDICT:
         return []
     (k, n), shown, new, sentences = one.plain_picks, one.metric.shown, one.in_new, []
+    kept = f"The careful rule keeps plain prediction in {k} of {n} choices" if k and one.kind != IS_PLAIN else ""
     if one.kind == NO_DIFFERENCE:
         adjusted = f" (a bound that is adjusted for the {one.family} gains of this report)" if one.family > 1 else ""
-        sentences.append(f"Any difference is below {one.bound:.1f} points{adjusted}.")
-    if k and one.kind != IS_PLAIN:
-        sentences.append(f"Plain prediction is kept in {k} of {n} choices.")
-    if k and one.ungated is not None and one.ungated.rule != one.rule:
-        gain = f"the gain of {short_name(one.method)} is {shown(one.ungated.interval.estimate):+.1f} points"
-        sentences.append(f"Without a preference for plain prediction {gain}.")
+        below = f"below {one.bound:.1f} points{adjusted}"
+        kept = f"{kept}; the difference of what it picks is {below}" if kept else f"Any difference is {below}"
+    sentences += [f"{kept}."] if kept else []
+    if (free := one.chosen_freely) is not None:
+        freely = f"Chosen freely, the difference of {one.method.name_in_sentence} is"
+        sentences.append(f"{freely} {with_interval(free, one.metric, *_POINTS)}; verdicts are by the careful rule.")
     if one.kind != IS_PLAIN and new is not None and new.standard_error > 0:
         none = "" if one.holds_in_new or one.kind == NO_DIFFERENCE else "; a gain there is not established"
         between = f"between {shown(new.low):+.1f} and {shown(new.high):+.1f} points"
@@ -298,14 +294,10 @@ def frequencies(one: Verdict) -> list[str]:
     ]
 
 
-def few_images(verdicts: Iterable[Verdict]) -> str:
+def images_per_dimension(verdicts: Iterable[Verdict]) -> str:
     """Return a sentence on the number of fit images per dimension; empty if unknown."""
     known = [one.images for one in verdicts if not np.isnan(one.images)]
-    if not known:
-        return ""
-    harm = f"; with fewer than {MIN_IMAGES}, selected settings were found to lose accuracy"
-    few = harm if min(known) < MIN_IMAGES else ""
-    return f"A fit has {min(known):.1f} images for each dimension of the embeddings{few}."
+    return f"A fit has {min(known):.1f} images for each dimension of the embeddings." if known else ""
 
 
 def intervals(answer: Answer) -> list[str]:
@@ -323,7 +315,7 @@ def intervals(answer: Answer) -> list[str]:
         sentences.append(f"Nothing can be said of new environments: {why}.")
     sentences += [NARROW] if any(one.setting.grouped and one.in_new for one, _ in gains) else []
     sentences += filter(None, (one.setting.protocol_class.interval_note for one, _ in gains))
-    return [*dict.fromkeys(sentences), *filter(None, [few_images(one for one, _ in gains)])]
+    return [*dict.fromkeys(sentences), *filter(None, [images_per_dimension(one for one, _ in gains)])]
 
 
 def compared(one: Comparison) -> str:

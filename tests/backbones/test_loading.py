@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark.backbones.loading import Backbone, weights_fingerprint
+from benchmark.backbones.describe import with_engine
+from benchmark.backbones.loading import Backbone, best_device, weights_fingerprint
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.common.errors import IcmBenchError
 from benchmark.method.predictors.base import TextTower
@@ -184,3 +185,49 @@ def test_operations_of_a_transformer_are_those_of_its_products(tiny_random: dict
     layer = tokens * width * (3 * width + width + 2 * 4 * width) + 2 * tokens * tokens * width
     expected = 2 * (patches * 3 * 16 * 16 * width + layer + width * 16)
     assert Backbone(BackboneSpec(**tiny_random)).facts.flops == expected
+
+
+IMAGES = torch.arange(2 * 3 * 32 * 32).remainder(251).to(torch.uint8).view(2, 3, 32, 32)
+
+
+def test_mps_that_torch_cannot_use_gives_way_to_the_cpu_with_a_note(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = BackboneSpec(name="tiny", folder=str(tiny), engine="torch")
+    expected = Backbone(spec, device="cpu").encode_images(IMAGES)
+    assert with_engine(spec).notes == ()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: True)  # this build has no such device
+    assert best_device() == best_device(reserved=True) == "mps"
+    backbone = Backbone(spec)
+    assert backbone.device.type == "cpu"
+    assert (backbone.encode_images(IMAGES) == expected).all()
+    [note] = with_engine(spec).notes
+    assert "runs on the CPU" in note
+
+
+@pytest.mark.parametrize(("wrong", "agrees"), [(0.0, True), (1e-5, True), (0.1, False), (float("nan"), False)])
+def test_a_device_is_used_where_its_embeddings_are_those_of_the_cpu(
+    wrong: float, agrees: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another device of the tests: the CPU, with an error in every embedding."""
+    backbone = Backbone(BackboneSpec(name="tiny", folder=str(tiny)), device="cpu")
+    move, embed, at = backbone._move, backbone.embed, ["cpu"]
+
+    def moved(device: str) -> None:
+        at[0] = device
+        move("cpu")
+
+    monkeypatch.setattr(backbone, "_move", moved)
+    monkeypatch.setattr(backbone, "embed", lambda images: embed(images) * (1 + wrong * (at[0] == "mps")))
+    assert backbone.agrees_on("mps") is agrees
+    assert at == ["cpu"]
+
+
+def test_a_reserved_gpu_is_never_replaced_by_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert best_device() == "cpu"
+    with pytest.raises(IcmBenchError) as refused:
+        best_device(reserved=True)
+    for words in (f"PyTorch {torch.__version__}", "driver", "run.device: cpu"):
+        assert words in str(refused.value)

@@ -1,5 +1,6 @@
 """What a data set cannot do is said before anything is embedded."""
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,9 @@ from benchmark.datasets.spec import DatasetSpec
 from benchmark.recipe.loading import parse_recipe
 from benchmark.recipe.recipe import Recipe
 from benchmark.sweep.fitting import Choice
+from tests.commands.conftest import Command
+from tests.conftest import TINY_CLIP
+from tests.test_cli import write_recipe
 
 
 def recipe(datasets: list[str], **sweep: Any) -> Recipe:
@@ -76,3 +80,26 @@ def test_environments_may_lack_classes_where_a_recipe_or_the_catalog_says_so(toy
     known = recipe(["iWildCam", "FMoW", "Camelyon17", "PACS"]).datasets
     assert [d.resolved.classes_differ for d in known] == [True, True, None, None]
     assert known[0].model_copy(update={"classes_differ": False}).resolved.classes_differ is False
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_rank_above_the_width_of_one_backbone_is_refused_before_any_is_loaded(
+    tmp_path: Path, toy_root: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbones = []
+    for name, width in {"wide": 64, "narrow": 32, "widest": 128}.items():
+        (tmp_path / name).mkdir()
+        content = {"model_cfg": TINY_CLIP | {"embed_dim": width}, "preprocess_cfg": {}}
+        (tmp_path / name / "open_clip_config.json").write_text(json.dumps(content))
+        backbones.append({"name": name, "folder": str(tmp_path / name), "pretrained": "random", "engine": "torch"})
+    monkeypatch.setenv("ICM_BENCH_CACHE", str(tmp_path / "cache"))  # their facts are not cached
+    loaded: list[Any] = []
+    monkeypatch.setattr("benchmark.backbones.describe.answer", loaded.append)
+    file = write_recipe(
+        tmp_path, toy_root, backbones[0], backbones=backbones, sweep={"seeds": [0], "lambdas": [1], "ranks": [4, 64]}
+    )
+    for name in ("run", "plan", "embed"):
+        said = command.refused(name, file)
+        assert said.startswith("sweep.ranks: rank 64 is above the embedding width D = 32 of the backbone 'narrow")
+    assert loaded == []
+    assert not (tmp_path / "store" / "embeddings").exists()

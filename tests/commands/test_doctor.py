@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmark.commands.cluster import doctor
 from benchmark.commands.cluster.doctor import (
+    Checked,
     Needs,
     NodeAnswer,
     check_nodes,
@@ -155,7 +157,8 @@ def test_what_a_node_does_not_have_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_gpus_that_are_declared_and_not_there_are_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LIMIT", 90.0)  # PyTorch takes long to load on a busy machine
     answer = probe(Needs(), 99)
-    assert answer.doubts[-1].startswith(f"Ray declares 99 GPUs and PyTorch sees {len(answer.gpus)}: ")
+    assert answer.doubts[-1].startswith(f"Ray declares 99 GPUs and PyTorch {torch.__version__} (")
+    assert f") sees {len(answer.gpus)}, with " in answer.doubts[-1]
 
 
 def test_what_hangs_is_named_and_the_rest_is_told() -> None:
@@ -254,3 +257,20 @@ def test_a_report_tells_a_cache_that_cannot_be_written_and_pytorch_that_does_not
     assert said["cache"] == "not writable (Not a directory)"
     assert said["gpus"] == ["PyTorch does not load"]
     assert "leave out RECIPE" in command.refused("doctor", "demo", "--report")
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_cluster_whose_head_has_no_agent_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+    table: list[bytes | None] = [None]
+    monkeypatch.setattr("ray.experimental.internal_kv._internal_kv_get", lambda *_, **__: table[0])
+    monkeypatch.setattr(doctor, "AGENT_SECONDS", 0.0)
+    sound = Checked((), (), ("slow.",), ())
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert doctor._with_agent(sound) == sound  # a Ray of this command alone takes no jobs
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    first, added = doctor._with_agent(sound).doubts
+    assert first == "slow."
+    for words in ("the port 52365", "dashboard_agent.log", "--dashboard-agent-listen-port=N"):
+        assert words in added
+    table[0] = b'["127.0.0.1", 52365, 1]'
+    assert doctor._with_agent(sound) == sound

@@ -276,7 +276,7 @@ def test_a_file_without_views_or_texts_leaves_what_needs_neither(tmp_path: Path,
     }  # fmt: skip
     options = [word for key, value in changes.items() for word in ("--set", f"sweep.{key}={json.dumps(value)}")]
     printed = command("sweep", tmp_path / "start.yaml", "--store", tmp_path / "store", *options)
-    assert "hrinkage without interventions" in printed.out  # what remains is judged; lodo needs 4 of them
+    assert "Shrinkage (environments alone)" in printed.out  # what remains is judged; lodo needs 4 of them
     said = printed.err
     assert "left out are the views color_jitter, grayscale" in said
     assert "the intervention set all; the projections icm, fixed; " in said

@@ -104,7 +104,7 @@ def test_calls_do_not_see_each_others_images_one_after_another_or_at_once() -> N
 def test_the_result_is_printed_and_a_table() -> None:
     found = icm.evaluate(**made_up())
     table = found.to_frame().set_index("method")
-    assert [*table.index] == [f"{name} + zero-shot" for name in ("CLIP-ICM (largest)", "Shrinkage", "Fixed shrinkage")]
+    assert [*table.index] == [f"{name} + zero-shot" for name in ("CLIP-ICM", "Shrinkage", "Fixed shrinkage")]
     assert (table["low"] <= table["difference"]).all()
     assert (table["difference"] <= table["high"]).all()
     np.testing.assert_allclose(table["value"] - table["plain"], table["difference"], atol=1e-5)
@@ -170,6 +170,8 @@ BAD: dict[str, tuple[Callable[[Arrays], Arrays], str]] = {
     "NaN": (changed("embeddings", at((7, 3), np.nan)), "embeddings: row 7 \\(from 0\\) has NaN or infinite values"),
     "too large": (changed("embeddings", lambda z: z.astype(float) * 1e40), "embeddings: row 0 \\(from 0\\) has NaN or infinite"),
     "zeros": (changed("embeddings", at(7, 0)), "embeddings: row 7 \\(from 0\\) is all zeros"),
+    "too small": (changed("embeddings", lambda z: z * np.float32(1e-42)), "embeddings: row 0 \\(from 0\\) is too small for single"),
+    "a text too small": (changed("texts", at(2, 1e-30)), r"texts: row 2 \(from 0\) is too small .*; remove the row, or multiply all"),
     "equal": (changed("embeddings", np.ones_like), "embeddings: all 180 rows are equal"),
     "no texts": (changed("texts", lambda _: None), r"texts: shape \(\) and type object; give one row"),
     "text of NaN": (changed("texts", at((1, 1), np.inf)), "texts: row 1 \\(from 0\\) has NaN or infinite values"),

@@ -1,13 +1,17 @@
 """What `icm-bench submit` makes of a cluster's answers; tests/jobs/test_submit.py has a real one."""
 
 import io
+import json
 import time
 from collections.abc import AsyncIterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 import benchmark.commands.cluster.submit as module
 from benchmark.commands.cluster.packing import Package
@@ -142,3 +146,39 @@ def test_what_the_cluster_does_not_take_is_a_sentence(job: Submission, monkeypat
     monkeypatch.setattr(Cluster, "submit_job", refuse)
     with pytest.raises(IcmBenchError, match=r"does not take the job my-1a2b \(ValueError: no agent\)"):
         submitted(monkeypatch, job, Cluster())
+
+
+def test_a_head_whose_agent_has_no_port_is_told_from_one_that_is_late(
+    job: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own client against an HTTP server that answers as Ray's job server does then."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = {"version": "4", "ray_version": ray.__version__, "ray_commit": "", "session_name": ""}
+            self.answer(200, json.dumps([] if self.path.startswith("/api/jobs") else known))
+
+        def do_PUT(self) -> None:
+            self.answer(200, "")
+
+        def do_POST(self) -> None:
+            self.answer(500, "No available agent to submit job, please try again later.")
+
+        def answer(self, status: int, text: str) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")  # `job_server` sets it
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(IcmBenchError) as refused:
+            submit(job, f"http://127.0.0.1:{server.server_port}", io.StringIO())
+        server.shutdown()
+    for words in ("the port 52365", "dashboard_agent.log", "--dashboard-agent-listen-port=N"):
+        assert words in str(refused.value)

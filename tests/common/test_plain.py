@@ -30,7 +30,9 @@ BAD_YAML = {
     "no truth": ("a: !!bool x", "has a value that does not fit its type"),
     "an object": ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
     "no key": ("? [a, b]\n: 1\n? {c: d}\n: 2\n", "unhashable key"),
-    "a letter of no text": ("a: \x07", "special characters are not allowed|not valid YAML"),
+    "a letter of no text": ("a: \x07", r"line 1 holds the control character U\+0007; remove it"),
+    "a NUL in line 2": ("a: 1\nb: x\0", r"line 2 holds the control character U\+0000; remove it"),
+    "a number of 5000 digits": ("seeds:\n- " + 5000 * "9", "line 2: a number of 5000 digits; give a smaller one"),
     "two documents": ("a: 1\n---\na: 2\n", "line 2 is not valid YAML"),
 }
 

@@ -37,6 +37,8 @@ BROKEN = {
     "raises": ("x = 1 / 0", "cannot be loaded: ZeroDivisionError (division by zero) at {file}:1."),
     "syntax": ("\n\ndef (", "cannot be loaded: SyntaxError"),
     "exits": ("import sys\nsys.exit(3)", "cannot be loaded: SystemExit (3) at {file}:2."),
+    "odd": ("class Odd(BaseException): ...\nraise Odd('x')", "cannot be loaded: Odd (x) at {file}:2."),
+    "nul": ("x = 1\0", "cannot be loaded: source code string cannot contain null bytes."),
     "helped": ("import plugin_raises", "ZeroDivisionError (division by zero) at {folder}/plugin_raises.py:1."),
     "imports": ("\nimport nosuchthing", "ModuleNotFoundError (No module named 'nosuchthing') at {file}:2."),
 }
@@ -133,6 +135,26 @@ def test_a_module_that_cannot_be_imported_is_one_sentence_with_file_and_line(
     assert f"The projection 'plugin_{name}:Mine' cannot be loaded" in said
     assert words.format(file=file, folder=recipe.parent) in said
     assert str(recipe.parent) in said
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd:X", ".beside:X", "a..b:X", ":X"])
+def test_a_name_that_is_no_import_path_says_how_one_is_written(
+    name: str, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, "plan", str(recipe), "--set", f"sweep.projections=['{name}']", "--plugins")
+    assert f"The projection '{name}' is no import path; write it as my_package.my_module:MyClass." in said
+
+
+def test_an_error_in_a_thread_of_a_plugin_names_it_after_the_work(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thread = "import threading\n\ndef work():\n    int('x')\n\nt = threading.Thread(target=work)\nt.start()\nt.join()\n"
+    file = recipe.parent / "plugin_beside.py"
+    file.write_text(thread + MODULE)
+    assert main(["plan", str(recipe), "--plugins"]) == 2
+    out, err = capsys.readouterr()
+    assert "toy" in out
+    assert f"A thread raised ValueError (invalid literal for int() with base 10: 'x') at {file}:4; fix it" in err
 
 
 def hostile(folder: Path) -> Path:
@@ -267,6 +289,21 @@ def test_a_class_in_such_a_folder_is_found_by_workers_and_nothing_that_hides_a_p
     assert "only with --plugins" in called(folder, "report", recipe).stderr
     assert called(folder, "report", recipe, "--plugins").returncode == 0
     assert [*folder.glob("ran-*")] == []
+
+
+def test_an_encoder_beside_the_recipe_is_found_where_the_recipe_names_no_other_class(
+    tmp_path: Path, toy_root: Path
+) -> None:
+    """The cache is fresh, so the process that describes an encoder must find the class, and then a worker of Ray."""
+    work, folder = tmp_path / "here", tmp_path / "their"
+    work.mkdir()
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "docs" / "examples" / "own_encoder.py", folder / "blocks.py")
+    recipe = plain_recipe(folder, toy_root, {"name": "blocks:Blocks", "pretrained": "random", "engine": "torch"})
+    done = called(work, "embed", recipe, "--json")
+    assert done.returncode == 0, done.stderr
+    (report,) = json.loads(done.stdout)
+    assert report["embedded"] == 2 * report["images"] == 2 * 36
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, id=f"bad-10-{name}") for name in ("jobs", "reports")])

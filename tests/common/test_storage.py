@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from benchmark.common.errors import IcmBenchError
+from benchmark.common.errors import IcmBenchError, UnwritableError
 from benchmark.common.secrets import public
 from benchmark.common.storage.files import Storage
 from tests.conftest import S3
@@ -20,6 +20,15 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
         return Storage(str(tmp_path))
     s3: S3 = request.getfixturevalue("s3")
     return Storage(f"s3://{s3.bucket}/{tmp_path.name}/store")
+
+
+def test_a_file_that_cannot_be_deleted_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()  # which the system does not delete as a file
+    storage = Storage(str(tmp_path))
+    with pytest.raises(UnwritableError, match=rf"^{tmp_path}/folder cannot be deleted \(.+\); let this user write"):
+        storage.delete("folder")
+    storage.delete("nothing")
+    storage.delete_folder("nothing")
 
 
 def test_files_and_tables_come_back_as_they_were_written(storage: Storage) -> None:

@@ -126,9 +126,9 @@ def test_groups_that_are_said_twice_are_refused(toy_root: Path) -> None:
         (["path,group", *lines, lines[0] + "x"], "'env0/cat/0.png' in line 38 of .* had another group before"),
         (["path,group,path", *lines], "needs the columns 'path' and 'group' in its first line, each once"),
         (["path,group", *lines[:-1], lines[-1] + ",x"], "Line 37 of .* has 3 cells and the head 2"),
-        (["path,group", *lines[:-1], '"' + lines[-1]], "is not CSV in UTF-8"),
-        (["path,group", *lines, "x" * 200_000 + ",g"], "is not CSV in UTF-8 .field larger than"),
-        (["path,group", *lines[:-1], lines[-1] + "\udcff"], "is not CSV in UTF-8"),
+        (["path,group", *lines[:-1], '"' + lines[-1]], "Line 37 of .* has a quote that is not closed"),
+        (["path,group", *lines, "x" * 200_000 + ",g"], "Line 38 of .* .field larger than .* shorten the cell"),
+        (["path,group", *lines[:-1], lines[-1] + "\udcff"], "groups.csv is not UTF-8"),
     ):
         file.write_text("\n".join(text), errors="surrogateescape")
         with pytest.raises(IcmBenchError, match=sentence):

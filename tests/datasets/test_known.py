@@ -221,16 +221,3 @@ def test_what_the_catalog_says_of_a_layout_a_recipe_may_say_as_well(name: str) -
 def test_a_known_set_whose_environments_are_not_counted_needs_its_images_for_a_plan() -> None:
     with pytest.raises(IcmBenchError, match=r"'iWildCam' needs a 'root', .*; get it first \(the package wilds"):
         read_manifest(DatasetSpec(name="iWildCam"))
-
-
-def test_eight_styles_are_for_the_set_that_has_them() -> None:
-    with pytest.raises(
-        ValueError, match="'styles' is for 'emoji_styles' without root and layout; leave it out of 'icons'"
-    ):
-        DatasetSpec.model_validate({"name": "icons", "styles": 8})
-    with pytest.raises(ValueError, match="'styles' is for 'emoji_styles' without root"):
-        DatasetSpec.model_validate({"name": "emoji_styles", "styles": 8, "root": "x"})
-    with pytest.raises(ValueError, match="6 or 8"):
-        DatasetSpec.model_validate({"name": "emoji_styles", "styles": 7})
-    assert DatasetSpec(name="emoji_styles", styles=8).model_dump()["styles"] == 8
-    assert "styles" not in DatasetSpec(name="emoji_styles").model_dump()

@@ -80,6 +80,16 @@ REFUSED: list[tuple[str, Write, str]] = [
     ("bad-7", lambda r: in_shards(r, b"crane\ncock\ncrane\nhen\n"), "gives the numbers 0 and 2 the same name 'crane'"),
     ("bad-7-blank", lambda r: in_shards(r, b"crane\n\nlion\nhen\n"), "no name for the number 1"),
     ("poor-data-2", lambda r: in_shards(r, NAMES, ("1.png", image(9)), ("1.cls", b"1")), "'cock' stands twice in"),
+    (
+        "cls-negative",
+        lambda r: in_shards(r, None, ("9.png", image(9)), ("9.cls", b"-1")),
+        "0.tar is -1, but classes are c",
+    ),
+    (
+        "cls-no-text",
+        lambda r: in_shards(r, None, ("9.png", image(9)), ("9.cls", b"\xff\xfe")),
+        r"is b'\xff\xfe', which is no",
+    ),
     ("poor-data-9", lambda r: with_link(r, "a/bird", "/dev/zero"), "a/bird is a pipe, a socket or a device"),
     ("poor-data-9-proc", lambda r: with_link(r, "a/bird", "/proc"), "a/bird is a pipe, a socket or a device"),
     ("poor-data-9-up", lambda r: with_link(r, "a/cat/up", "/"), "a/cat/up is a link to /, a folder that contains it"),
@@ -119,7 +129,7 @@ def test_a_path_that_a_table_has_in_two_classes_is_refused(tmp_path: Path) -> No
     in_folders(tmp_path, "cat", "dog")
     lines = [f"{e}/{c}/{i}.png,{c},{e}" for e in "ab" for c in ("cat", "dog") for i in range(2)]
     (tmp_path / "table.csv").write_text("\n".join(["path,class,environment", *lines, "a/cat/0.png,dog,b"]))
-    said = "table.csv lists a/cat/0.png with the class 'cat' and in another line with 'dog'"
+    said = "table.csv lists a/cat/0.png again, with the environment 'b' after 'a' and the class 'dog' after 'cat'; keep"
     assert said in refusal(tmp_path, table="table.csv")
 
 

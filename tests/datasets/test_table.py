@@ -104,9 +104,22 @@ def test_a_line_that_lies_is_named(toy_root: Path, tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"path,species,where\na.png,cat\n", "Line 2 of {} has 2 cells and the head 3; quote what holds a comma."),
-        (b"path,species,where\n\xff,cat,x\n", "{} is not CSV in UTF-8 ("),
-        (b'path,species,where\n"a.png,cat,x\n', "{} is not CSV in UTF-8 (unexpected end of data); save it as that."),
-        (b"", "{} has no column 'species', which columns.class_name names; it has none."),
+        (b"path,species,where\n\xff,cat,x\n", "{} is not UTF-8 ('utf-8' codec"),
+        ("path,species,where\na.png,cat,x\n".encode("utf-16-le"), "{} is not UTF-8 (it has zero bytes"),
+        (
+            b'path,species,where\n\na.png,cat,x\n"b.png,cat,x\nc.png,dog,x\n',
+            "Line 4 of {} has a quote that is not closed",
+        ),
+        (b'path,species,where\n"a.png,cat,x\n"b.png",cat,x\n', "Line 2 of {} has a quote that is not closed"),
+        (b"path,species,where\na.png,cat,x\n" + b"b" * 200_000 + b",cat,x\n", "Line 3 of {} has a quote that is not"),
+        (
+            b'path,species,where,note\na.png,cat,x,"two\nlines"\nc.png;dog;x;\n',
+            "Line 4 of {} has its cells apart by ';'; use",
+        ),
+        (b"path,species,where\na.png\tcat\tx\n", "Line 2 of {} has its cells apart by '\\t'; use commas."),
+        (b"\n\npath,species,where\na.png,cat,x\n", "Line 1 of {} is empty; it must name the columns."),
+        (b" \npath,species,where\na.png,cat,x\n", "Line 1 of {} is empty; it must name the columns."),
+        (b"", "Line 1 of {} is empty; it must name the columns."),
         (b"path,species,where\n", "{} lists no images below its head"),
     ],
 )
@@ -114,6 +127,35 @@ def test_what_is_no_table_is_refused(toy_root: Path, tmp_path: Path, content: by
     file = tmp_path / "table.csv"
     file.write_bytes(content)
     assert words.format(file) in refusal(toy_root, table=str(file))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "{path} again; remove this line."),
+        ({"path": "./{path}"}, "{path} again; remove this line."),
+        ({"path": "{doubled}"}, "{path} again; remove this line."),
+        ({"path": "env0/../{path}"}, "{path} again; remove this line."),
+        ({"where": "other"}, "{path} again, with the environment 'other' after '{where}'; keep one of the lines."),
+        ({"species": "bird"}, "{path} again, with the class 'bird' after '{species}'; keep one of the lines."),
+        (
+            {"species": "bird", "where": "other"},
+            "{path} again, with the environment 'other' after '{where}' and the class 'bird' after '{species}'; "
+            "keep one of the lines.",
+        ),
+    ],
+)
+def test_a_path_in_a_second_line_is_refused_with_the_line(
+    suffix: str, changes: dict[str, str], words: str, toy_root: Path, tmp_path: Path
+) -> None:
+    columns = columns_of(toy_root)
+    given = {name: values[7] for name, values in columns.items()}
+    for name, values in columns.items():
+        values.append(changes.get(name, given[name]).format(**given, doubled=given["path"].replace("/", "//")))
+    file = write(columns, tmp_path / f"table.{suffix}")
+    line = f"Line 38 of {file}" if suffix == "csv" else f"Row 36 of {file}"
+    assert refusal(toy_root, table=str(file)) == f"{line} lists {words.format(**given)}"
 
 
 def test_a_damaged_parquet_file_and_none_and_several(toy_root: Path, tmp_path: Path) -> None:

@@ -6,12 +6,17 @@ The slow tests compare all drawings with the catalog's fingerprint; these are th
 """
 
 import hashlib
+import math
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from benchmark.demo import emoji_styles, icons, minilit, minilit_training
+from benchmark.backbones.models import open_clip_model
+from benchmark.backbones.spec import BackboneSpec, TrainingSpec
+from benchmark.common.workers import Workers
+from benchmark.demo import emoji_styles, icons, minilit, minilit_training, trunk_features
 from benchmark.demo.emoji import draw
 from benchmark.demo.minilit import Training
 from benchmark.demo.minilit_training import Features
@@ -38,7 +43,9 @@ def test_a_drawing_has_the_same_bytes() -> None:
 
 def test_the_data_sets_are_made_of_the_same_packages_and_choices() -> None:
     assert emoji_styles.content_hash() == EMOJI_STYLES[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
-    assert emoji_styles.content_hash(8) == EIGHT_STYLES[emoji_styles.VERSION], REMEDY.format(emoji_styles.NAME)
+    assert emoji_styles.content_hash(emoji_styles.NAME_OF_EIGHT) == EIGHT_STYLES[emoji_styles.VERSION], REMEDY.format(
+        emoji_styles.NAME
+    )
     assert icons.content_hash() == ICONS[icons.VERSION], REMEDY.format(icons.NAME)
 
 
@@ -75,3 +82,54 @@ def test_later_settings_make_other_encoders_and_leave_the_demo_s_as_it_is() -> N
     assert maps["plain"].weight.shape == (5, 10)
     assert torch.equal(maps["plain"].weight, maps["one view"].weight)
     assert not torch.allclose(maps["plain"].weight, maps["three views"].weight)
+
+
+def test_features_leave_the_random_generator_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one core the tower is built in the process that trains the head, and its initial weights are drawn there."""
+
+    def batch(*_: object) -> list[np.ndarray]:
+        return [nn.Linear(3, 2).weight.detach().numpy()]
+
+    monkeypatch.setattr(trunk_features, "_batch_features", batch)
+    torch.manual_seed(0)
+    expected = torch.randn(3)
+    torch.manual_seed(0)
+    with Workers(0) as workers:
+        assert trunk_features.image_features(workers, [None] * 20, "lite0", 160, None, "").shape == (4, 3)  # type: ignore[list-item]
+    assert torch.equal(torch.randn(3), expected)
+
+
+def _head(seed: int | None = None, noise: float = 0.0) -> dict[str, torch.Tensor]:
+    """Return maps whose sums are those of the demo's head, or of a random draw of equal size; with relative noise."""
+    maps, rng = {}, torch.Generator().manual_seed(seed or 0)
+    for (key, sums), width in zip(minilit.DRAW.items(), (1280, 384), strict=True):
+        shape = (len(sums), 256 // len(sums), width)
+        spread = math.hypot(*sums) / math.sqrt(shape[1] * width)
+        weights = spread * torch.randn(shape, generator=rng, dtype=torch.float64)
+        if seed is None:
+            weights += ((torch.tensor(sums) - weights.sum((1, 2))) / (shape[1] * width))[:, None, None]
+        weights *= 1 + noise * torch.randn(shape, generator=rng, dtype=torch.float64)
+        maps[key] = weights.reshape(256, width).float()
+    return maps
+
+
+def test_another_draw_of_the_head_is_noticed_and_rounding_is_not() -> None:
+    assert minilit.notes(None, _head()) == minilit.notes(Training(), _head(noise=1e-3)) == []
+    for seed in range(1, 6):
+        assert len(minilit.notes(None, _head(seed))) == 1
+        assert len(minilit.notes(None, _head() | {"text.proj.weight": _head(seed)["text.proj.weight"]})) == 1
+        assert minilit.notes(Training(seed=seed), _head(seed)) == []  # nothing is documented for it
+
+
+def test_a_loaded_encoder_says_that_its_head_is_another_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Module()
+    model.register_buffer("logit_scale", torch.tensor(1.0))
+    monkeypatch.setattr(open_clip_model, "_open_clip_name", lambda _: "local-dir:anywhere")
+    monkeypatch.setattr(open_clip_model, "_load", lambda *_: (model, []))
+    for seed, count in ((None, 0), (1, 1)):
+        head = _head(seed)
+        monkeypatch.setattr(model, "state_dict", lambda head=head: head)
+        found = open_clip_model.OpenClipModel(BackboneSpec(name="MiniLiT", image_size=96)).notes
+        assert [note.startswith("MiniLiT 96px: ") for note in found] == [True] * count
+        other = BackboneSpec(name="MiniLiT", training=TrainingSpec(seed=2))
+        assert open_clip_model.OpenClipModel(other).notes == ()

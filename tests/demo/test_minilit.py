@@ -3,6 +3,7 @@
 import io
 import shutil
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,7 +17,7 @@ from PIL import Image
 from benchmark.common.workers import Workers
 from benchmark.demo import emoji_styles, minilit, minilit_training, trunk_features
 from benchmark.demo.emoji import pretraining_images
-from benchmark.demo.minilit import TRUNKS
+from benchmark.demo.minilit import TRUNKS, Training
 from benchmark.method.interventions import INTERVENTIONS
 
 pytestmark = pytest.mark.long("the demo's encoder cannot be built anew from its packages, or names no photographs")
@@ -32,6 +33,17 @@ def folder() -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
     return open_clip.create_model(f"local-dir:{folder}", force_image_size=160).eval()
+
+
+@pytest.fixture
+def few_images(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the encoder's tokenizer; training has 600 images, and no features in the cache."""
+    some = pretraining_images()[:600]
+    monkeypatch.setattr(minilit_training, "pretraining_images", lambda: some)
+    monkeypatch.setattr(minilit_training, "_features_file", lambda _: tmp_path / "features.safetensors")
+    for name in (*minilit_training.TEXT_FILES, "open_clip_config.json"):
+        shutil.copy(folder / name, tmp_path / name)
+    return tmp_path
 
 
 def _preprocess_of(**config: Any) -> Any:
@@ -99,6 +111,23 @@ def test_features_are_the_same_whoever_makes_them_and_those_of_the_tower_in_the_
             assert torch.equal(*found)
             with torch.inference_mode():
                 torch.testing.assert_close(found[0], model.visual.trunk(seen / 127.5 - 1), rtol=1e-4, atol=1e-5)
+
+
+def test_the_head_is_the_same_with_any_number_of_workers(few_images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = {}
+    for count in (2, 0):
+        (few_images / "features.safetensors").unlink(missing_ok=True)
+        trunk_features._feature_engine.cache_clear()  # so that the tower is built in this process, as on a single core
+        monkeypatch.setattr(minilit_training, "feature_workers", partial(Workers, count))
+        weights = minilit_training.trained_model(few_images, Training(epochs=1)).state_dict()
+        heads[count] = [weights[key] for key in (*minilit.DRAW, "visual.head.proj.bias", "logit_scale")]
+    assert all(map(torch.equal, heads[0], heads[2]))
+
+
+def test_the_encoder_is_the_draw_of_the_documented_numbers(model: Any) -> None:
+    assert minilit.notes(None, model.state_dict()) == []
+    other = minilit_training.trained_model(minilit_training.build(), Training(seed=1)).state_dict()
+    assert len(minilit.notes(None, other)) == 1
 
 
 def test_texts_have_the_features_that_they_have_with_all_their_padding(folder: Path, model: Any) -> None:

@@ -8,14 +8,14 @@ from tests.docs.figures import BASE, FIGURES, GATED
 
 SHRINKAGE, FIXED = "Shrinkage + zero-shot", "Fixed shrinkage + zero-shot"
 LINES = {  # method -> its line in tables
-    "CLIP-ICM (largest) + zero-shot": "CLIP-ICM `largest`, C_d alone",
+    "CLIP-ICM + zero-shot": "CLIP-ICM `largest`, C_d alone",
     SHRINKAGE: "**shrinkage**",
     "Truncation (equal N) + zero-shot": "equal-N truncation",
     "Shrinkage (interventions alone) + zero-shot": "interventions alone",
     "Shrinkage (environments alone) + zero-shot": "environments alone",
-    "Shrinkage, isotropic + environments + zero-shot": "`isotropic_environments`: no intervention in it",
+    "Shrinkage (isotropic + environments) + zero-shot": "`isotropic_environments`: no intervention in it",
     FIXED: "`fixed`: nothing chosen, no label",
-    "Shrinkage, within classes + zero-shot": "`within_classes` (labels)",
+    "Shrinkage (within classes) + zero-shot": "`within_classes` (labels)",
     "Shrinkage (oas) + zero-shot": "shrinkage, covariances by OAS",
     "Fixed shrinkage (oas) + zero-shot": "`fixed`, covariances by OAS",
 }

@@ -4,12 +4,14 @@
     python -m tests.docs.figures --store STORE demo
 
 `STORE` holds the rows of these recipes (`icm-bench run RECIPE --store STORE`). With `--check`, the figures are compared
-with those of the file, and nothing is written. `make docs` makes the page from the file.
+with those of the file, and nothing is written; a number that differs between two places of the report, or a method with
+two names, is a fault as well. `make docs` makes the page from the file.
 """
 
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from reports.analysis.settings import Options, by_setting
 from reports.tables import ablations
 from reports.tables.spec import Request
 from tests.conftest import REPOSITORY
+from tests.reports import whole
 
 FIGURES = REPOSITORY / "docs" / "figures.json"
 RECIPES = REPOSITORY / "jobs" / "recipes"
@@ -165,11 +168,14 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None or np.isnan(value) else round(float(value), 4)
 
 
-def of_store(store: str, name: str, data: str | None) -> Figures:
-    """Return the figures of a packaged recipe's rows in a store."""
+def of_store(store: str, name: str, data: str | None) -> tuple[Figures, list[str]]:
+    """Return the figures of a packaged recipe's rows in a store, and the faults of their report, see tests.reports.whole."""
     overrides = {"run.store": store, **({"run.data": data} if data else {})}
     gathered, *_ = rows_of(load_recipe(str(RECIPES / f"{name}.yaml"), overrides), Storage(store))
-    return figures_of(gathered.rows, dict(gathered.tested))
+    with tempfile.TemporaryDirectory() as folder:
+        report = whole.write(gathered.rows, gathered.tested, Path(folder), name)
+        faults = whole.faults(report)
+    return figures_of(gathered.rows, dict(gathered.tested)), [f"{name}: {one}" for one in faults]
 
 
 def _values(content: Any, path: str = "") -> dict[str, Any]:
@@ -206,9 +212,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     args = parser.parse_args()
     known: Figures = json.loads(FIGURES.read_text(encoding="utf-8")) if Path(FIGURES).exists() else {}
-    made = {name: of_store(args.store, name, args.data) for name in args.recipes}
+    of_stores = {name: of_store(args.store, name, args.data) for name in args.recipes}
+    made = {name: figures for name, (figures, _) in of_stores.items()}
     if args.check:
-        wrong = [f"{name}{line}" for name, one in made.items() for line in differing(one, known.get(name, {}))]
+        wrong = [one for _, faults in of_stores.values() for one in faults]
+        wrong += [f"{name}{line}" for name, one in made.items() for line in differing(one, known.get(name, {}))]
         print("\n".join(wrong) or "the figures are those of the file", file=sys.stderr)
         return 1 if wrong else 0
     text = json.dumps(dict(sorted({**known, **made}.items())), indent=1, ensure_ascii=False)

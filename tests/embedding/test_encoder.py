@@ -141,3 +141,23 @@ def test_figures_tell_the_speed_of_full_batches_and_memory_in_bytes(spec: Backbo
     assert figures.ceiling > 0
     assert figures.encode_s > figures.views_s > 0
     assert 2**24 < figures.memory <= 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts KiB
+
+
+def test_views_are_made_on_the_cpu_for_a_device_without_float64(
+    spec: BackboneSpec, views: list[View], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`meta` stands in for `mps`; its values could not be read back."""
+    one = encoder(spec, views, 64)
+    [(expected, _)] = embedded(one, chunk(0b1111, views))
+    embed = one._backbone.embed
+    monkeypatch.setattr(one._backbone, "device", torch.device("meta"))
+
+    def on_host(images: torch.Tensor) -> torch.Tensor:
+        assert images.device.type == "cpu"
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(one._backbone, "device", torch.device("cpu"))
+            return embed(images)
+
+    monkeypatch.setattr(one._backbone, "embed", on_host)
+    [(given, _)] = embedded(one, chunk(0b1111, views))
+    np.testing.assert_array_equal(given, expected)

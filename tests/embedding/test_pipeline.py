@@ -224,9 +224,29 @@ def test_texts_that_others_have_embedded_meanwhile_load_nothing(
     again = texts.begin_texts(storage, job, after=first)
     ray.get([*first, *again])
     monkeypatch.setattr(texts, "Backbone", Mock(side_effect=AssertionError("loaded")))
-    texts._embed_on_worker._function(storage, job)
+    texts._embed_on_worker._function(storage, job, False)
     with pytest.raises(AssertionError, match="loaded"):
-        texts._embed_on_worker._function(storage, replace(job, class_lists=[["dog"]]))
+        texts._embed_on_worker._function(storage, replace(job, class_lists=[["dog"]]), False)
+
+
+def test_texts_take_no_gpu_where_the_recipe_asks_for_cpus(
+    tmp_path: Path, recipe_for: RecipeFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, spec = Storage(str(tmp_path / "store")), recipe_for(tmp_path).backbones[0]
+    job, task = texts.TextJob(spec, Backbone(spec).facts, [["cat"]], ["a {}."]), Mock()
+    run = texts._embed_on_worker._function
+    monkeypatch.setattr(texts, "_embed_on_worker", task)
+    for gpus, device, asked in ((1, "auto", "num_gpus"), (1, "cpu", "num_cpus"), (0, "auto", "num_cpus")):
+        monkeypatch.setattr(texts, "gpu_count", lambda gpus=gpus: gpus)
+        texts.begin_texts(storage, job, device)
+        assert task.options.call_args.kwargs == {asked: 1}
+    loaded = Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(texts, "Backbone", loaded)
+    monkeypatch.setattr(texts, "best_device", Mock(return_value="cuda"))
+    for on_gpu, where in ((True, "cuda"), (False, "cpu")):
+        with pytest.raises(InterruptedError):
+            run(storage, job, on_gpu)
+        assert loaded.call_args.args[1] == where
 
 
 def test_the_next_chunk_is_encoded_while_one_is_written_and_none_after_it(

@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +53,18 @@ def home(tmp_path: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[[], str]) -> Iterator[Head]:
-    """Start a Ray head as docs/clusters.md says, on the loopback; end it by its process group."""
-    tmp_path = tmp_path_factory.mktemp("head")
+    """A Ray head that takes jobs."""
+    with started_head(tmp_path_factory.mktemp("head"), fork_server(), free_ports(1)[0]) as started:
+        wait_until_up(started)
+        yield started
+
+
+@contextmanager
+def started_head(tmp_path: Path, forks: str, agent: int) -> Iterator[Head]:
+    """Start a Ray head as docs/clusters.md says, on the loopback; end it by its process group.
+
+    `agent` is the port of the agent that starts jobs; by default it is fixed, and another Ray on this machine may hold it.
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -60,11 +72,10 @@ def head(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[[], str
         "HOME": str(home(tmp_path, "owner")),  # Ray keeps the token in ~/.ray/auth_token
         "ICM_BENCH_CACHE": str(cache_dir()),
         "RAY_USAGE_STATS_ENABLED": "0",
-        ADDRESS: fork_server(),
+        ADDRESS: forks,
     }
     subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
-    # The agent that starts jobs has a fixed port by default, which another Ray on this machine may hold.
-    gcs, dashboard, client, agent, metrics = free_ports(5)
+    gcs, dashboard, client, metrics = free_ports(4)
     # In its folder Ray writes down which cluster a job is to join: that of another test would be joined in the common
     # one. What sockets are called has a limit.
     folder = tempfile.mkdtemp(prefix="r-", dir="/tmp")
@@ -80,9 +91,7 @@ def head(tmp_path_factory: pytest.TempPathFactory, fork_server: Callable[[], str
             env=environment, cwd=REPOSITORY, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:
-        started = Head(f"http://127.0.0.1:{dashboard}", environment, f"127.0.0.1:{gcs}")
-        wait_until_up(started)
-        yield started
+        yield Head(f"http://127.0.0.1:{dashboard}", environment, f"127.0.0.1:{gcs}")
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         try:
@@ -332,3 +341,24 @@ def test_a_check_by_the_dashboards_address_runs_as_a_job(
                           text=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"node +CPUs +GPUs +icm-bench +torch +GiB free\n", done.stdout)
+
+
+def test_a_head_whose_agents_port_is_taken_is_named_by_submit_and_doctor(
+    fork_server: Callable[[], str], tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_ports(1)[0]))
+        taken.listen()
+        with started_head(tmp_path, fork_server(), taken.getsockname()[1]) as lame:
+            environment = {**lame.environment, "PYTHONPATH": str(REPOSITORY)}
+            for address in (lame.address, lame.cluster):
+                end = time.monotonic() + 90
+                while time.monotonic() < end:
+                    done = subprocess.run(
+                        [sys.executable, "-m", "benchmark.cli", "doctor", "--address", address],
+                        env=environment, capture_output=True, text=True, check=False,
+                    )  # fmt: skip
+                    if "Nothing answers" not in done.stderr:
+                        break
+                assert done.returncode == 2, done.stderr
+                assert "--dashboard-agent-listen-port=N" in done.stderr

@@ -38,6 +38,7 @@ BENCHMARKS = {
     "parts": ["--images", "700", "--repeats", "1"],
     "views": ["--images", "140"],
     "memory": ["--images", "1000", "4000", "--repeats", "1"],
+    "environments": ["--environments", "30", "240", "--seconds", "90"],
     "scale": ["--images", "100000", "--actors", "1", "16", "--window", "24"],
     "accelerator": [],
     "elastic": ["--chunks", "16"],

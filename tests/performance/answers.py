@@ -23,8 +23,8 @@ from benchmark.method.subspace.nuisance import Nuisance, nuisance
 from benchmark.method.subspace.placebos import Borrowed
 from benchmark.method.subspace.shrinkage import Filter
 from reports.analysis.comparisons import Comparison
-from reports.analysis.findings import ControlResult, Expected, baselines, control_result, judged, plain_for
-from reports.analysis.methods import REPLACED, Method
+from reports.analysis.findings import ControlResult, Expected, baselines, control_result, judged
+from reports.analysis.methods import REPLACED, Method, plain_for
 from tests.performance.in_process import Images
 from tests.reports.synthetic import presentation_of
 

@@ -51,7 +51,7 @@ class Drawings:
         self._recipe = recipe
         self.spec, self.interventions = recipe.backbones[0].with_absolute_paths(), recipe.interventions
         self.facts = describe(self.spec)
-        svgs = emoji_styles.drawings(6)
+        svgs = emoji_styles.drawings()
         self.classes = {name: sorted(of_class) for name, of_class in next(iter(svgs.values())).items()}
         self.concepts = [(name, concept) for name in sorted(self.classes) for concept in self.classes[name]]
         self._place = {concept: place for place, (_, concept) in enumerate(self.concepts)}
@@ -102,7 +102,7 @@ class Drawings:
 
     def _embedded(self, block: Block) -> NDArray[np.float32]:
         style, sizes, change, environment, viewed = block
-        svgs, geometry = emoji_styles.drawings(6)[style], Geometry.of(self.facts.preprocess)
+        svgs, geometry = emoji_styles.drawings()[style], Geometry.of(self.facts.preprocess)
         pixels, ids = [], []
         for name, concept in self.concepts:
             png = draw(changed(svgs[name][concept], dict(sizes), change))

@@ -77,13 +77,14 @@ def test_files_are_written_by_name_and_equal_rows_give_equal_bytes(tmp_path: Pat
 
 @pytest.mark.usefixtures("without_figures")
 def test_the_report_says_the_answer_first_then_a_table_and_where_the_files_are(tmp_path: Path) -> None:
-    written = write(rows(), tmp_path, Origin("My report"))
+    written = write(rows(), tmp_path, Origin("My report", encoders=("X is one draw of many.",)))
     text = Path(written.report).read_text()
     assert text.startswith(f"# My report\n\n**{written.headline}**\n\n## Accuracy and gain\n\n|  | accuracy")
     assert re.findall("^## (.*)", text, re.MULTILINE) == [*ANSWER, "Table 1", *END]
     assert f"| tables | {', '.join(f'`{name}`' for name in TABLES)} |" in text
     assert r"c\|d" in text
-    assert "18 result rows of 18 trials; recipe recipe0; code 0." in text
+    assert "18 result rows of 18 trials; recipe recipe0; code 0.\n- X is one draw of many." in text
+    assert "X is one draw of many." in Path(written.report).with_name("index.html").read_text()
     assert written.verdicts[0]["sentence"].startswith("synthetic, ViT-B-32, zero-shot: CLIP-ICM helps: 60.0 instead of")
     assert " ".join(written.text.split()).startswith(written.headline)
     assert written.text.endswith("\nPage: " + str(tmp_path / "reports/x/index.html"))
@@ -148,7 +149,7 @@ def test_what_the_gate_keeps_is_plain_prediction_everywhere(tmp_path: Path) -> N
         "lodo_1se": {"True"},
     }
     shown = {line["line"]: line for line in records(tmp_path, "main") if line["column"] == "synthetic"}
-    assert shown["CLIP-ICM (largest) + zero-shot"]["value"] == shown["Zero-shot"]["value"]
+    assert shown["CLIP-ICM + zero-shot"]["value"] == shown["Zero-shot"]["value"]
 
 
 @pytest.mark.usefixtures("without_figures")

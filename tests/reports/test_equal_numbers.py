@@ -12,15 +12,18 @@ from benchmark.common.storage.files import Storage
 from reports.build import write_report
 from reports.made import ReportFiles
 from reports.text.sentences import Origin
+from tests.reports import whole
+from tests.reports.figures.rows import rows_of
 from tests.reports.page.test_build import blobs, table_lines
 from tests.reports.synthetic import TESTED, frame, row
+from tests.reports.test_imported import imported
 
 ENVIRONMENTS = ("art", "photo", "sketch", "toy")
 N = 123  # images per environment: accuracies that double rounding would change
 RIGHT = {"identity": (0.5,), "pca": (0.52, 0.5), "icm": (0.61, 0.5), "shrinkage": (0.57,)}  # by rank: 2, then 4
 SCORES = {"lodo": {"icm": (0.9, 0.5), "pca": (0.6, 0.5)}, "training_domain": {"icm": (0.4, 0.5), "pca": (0.7, 0.5)}}
 LABELS = {
-    "plain": "Zero-shot", "cLIP-ICM": "CLIP-ICM (largest) + zero-shot", "pCA": "PCA + zero-shot",
+    "plain": "Zero-shot", "cLIP-ICM": "CLIP-ICM + zero-shot", "pCA": "PCA + zero-shot",
     "shrinkage": "Shrinkage + zero-shot", "plain prediction": "Zero-shot",
 }  # fmt: skip
 
@@ -125,3 +128,100 @@ def test_terminal_report_md_verdicts_and_main_table_have_the_same_numbers(report
     stated = numbers(files.headline)
     for name in ("plain", "cLIP-ICM"):  # the shrinkage of these rows is no better than CLIP-ICM
         assert any(value == pytest.approx(known[LABELS[name], "average"], abs=0.0501) for value in stated)
+
+
+def careful(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with standard errors of scores, so large that the careful rule keeps plain prediction here and there."""
+    return [one | {f"{rule}_se": [0.06] * len(one[rule]) for rule in SCORES if one[rule]} for one in made]
+
+
+def trained_elsewhere() -> list[dict[str, Any]]:
+    """Return plain prediction and CLIP-ICM, with two imported methods that are far ahead of and behind them."""
+    made = []
+    for held_out in ENVIRONMENTS:
+        draws = np.random.default_rng(len(held_out)).random(N)
+        made += [row(held_out=held_out, correct=draws < 0.5), imported(draws < 0.8, held_out)]
+        made += [row(held_out=held_out, projection="icm", order="largest", correct=draws < 0.55)]
+        made += [imported(draws < 0.2, held_out) | {"predictor": "prompts"}]
+    return made
+
+
+def open_classes() -> list[dict[str, Any]]:
+    """Return plain prediction and CLIP-ICM on base classes, new classes and both, far apart in accuracy."""
+    made = []
+    for held_out in ENVIRONMENTS:
+        draws = np.random.default_rng(len(held_out)).random(2 * N)
+        new = np.arange(2 * N) >= N
+        for projection, base_share, new_share in (("identity", 0.9, 0.3), ("icm", 0.95, 0.4)):
+            right = draws < np.where(new, new_share, base_share)
+            for half, images in (("base", ~new), ("new", new), ("harmonic", new | ~new)):
+                made.append(
+                    row(
+                        held_out=held_out, projection=projection, order={"icm": "largest"}.get(projection),
+                        correct=right[images], protocol="held_out_open_class", class_half=half, rounding="ceil",
+                    )
+                )  # fmt: skip
+    return made
+
+
+CASES = {
+    "four environments": (careful(rows()), "lodo_1se"),
+    "all figures": (careful(rows_of()), "lodo_1se"),
+    "three environments": ([one | {"lodo": None, "lodo_se": None, "n_sources": 2} for one in careful(rows_of())],
+                           "training_domain_1se"),
+    "imported": (trained_elsewhere(), "lodo"),
+    "open classes": (open_classes(), "lodo"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[whole.WholeReport, str]:
+    made, rule = CASES[request.param]
+    return whole.write(frame(made), TESTED, tmp_path_factory.mktemp("whole"), request.param), rule
+
+
+def test_every_number_is_equal_in_all_its_places(case: tuple[whole.WholeReport, str]) -> None:
+    report, _ = case
+    wrong, shared = whole.disagreements(report)
+    assert wrong == []
+    places = {
+        "accuracies",
+        "metrics",
+        "verdicts",
+        "differences",
+        "page",
+        "terminal",
+        "figure environments",
+        "figure forest",
+    }
+    if report.lines("main"):  # there is none with a line per method if classes are open
+        places |= {"main", "environments", "behind"}
+    places |= {f"figure {name}" for name in ("rank", "selection", "lambda_rank") if report.of_figure(name)}
+    assert shared.keys() >= places
+
+
+def test_all_but_what_is_about_rules_uses_the_rule_of_the_report(case: tuple[whole.WholeReport, str]) -> None:
+    report, rule = case
+    assert {core["rule"] for core in report.page.values()} == {rule}
+    assert whole.other_rules(report) == []
+    assert f"Rule {rule}, protocol" in report.files.text
+    captions = (report.folder / "figures" / "captions.md").read_text(encoding="utf-8").replace("\\", "")
+    assert set(re.findall(r"Rule (\w+)", captions)) == {rule}
+    if report.of_figure("lambda_rank"):  # else the numbers of the rule would be those of its base
+        assert any(one["value"] != one["value_ungated"] for one in report.lines("verdicts"))
+
+
+def test_a_method_has_one_name(case: tuple[whole.WholeReport, str]) -> None:
+    assert whole.unknown_names(case[0]) == []
+
+
+def test_gains_of_imported_predictions_are_over_plain_prediction(tmp_path: Path) -> None:
+    report = whole.write(frame(trained_elsewhere()), TESTED, tmp_path, "imported")
+    gains = {
+        one["line"]: float(one["value"])
+        for one in report.lines("main")
+        if one["column"] == "minus plain" and one["value"]
+    }
+    assert gains["ERM (imported)"] > 20
+    assert f"(+{gains['ERM (imported)']:.1f} points" in " ".join(report.files.headline.split())
+    assert gains["prompts (imported)"] < -20

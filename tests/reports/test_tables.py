@@ -192,7 +192,7 @@ def test_bold_is_whatever_is_not_separated_from_the_best_of_its_predictor() -> N
     assert dict(bold(found)) == {
         "Zero-shot": False,
         "PCA + zero-shot": True,
-        "CLIP-ICM (largest) + zero-shot": True,
+        "CLIP-ICM + zero-shot": True,
         "Linear probe": False,
         "PCA + linear probe": True,
         "Ridge probe": False,  # no rival
@@ -398,7 +398,7 @@ def test_picks_list_what_was_chosen_and_skip_methods_without_a_choice() -> None:
         row(**icm, lambda_=10.0, target=[0.1, 0.3, 0.9], seed=1, **params),
     ]  # fmt: skip
     picks = list(pick_records(only(rows)[1]))
-    assert {one["method"] for one in picks} == {"CLIP-ICM (largest) + zero-shot"}
+    assert {one["method"] for one in picks} == {"CLIP-ICM + zero-shot"}
     assert [(one["rule"], one["looks_at_target"], one["seed"]) for one in picks[:4]] == [
         ("training_domain", False, 0), ("training_domain", False, 1), ("lodo", False, 0), ("lodo", False, 1)]  # fmt: skip
     assert {one["rule"] for one in picks if one["looks_at_target"]} == {"oracle", "ceiling"}

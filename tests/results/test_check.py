@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands.recipes import packaged_recipe
+from benchmark.commands.results.labels import label_of
 from benchmark.common.storage.files import Storage
 from benchmark.recipe.loading import load_recipe
 from benchmark.recipe.published import without_paths
-from benchmark.results.checking import _of_recipe, problems_of
+from benchmark.results.checking import _of_method, _of_recipe, problems_of, unsound_name
+from benchmark.results.differences import differences
 from benchmark.results.records import Details, read_results
 from tests.commands.conftest import Command
+from tests.results.made_up import DETAILS
 
 Check = Callable[[Path], list[str]]
 Json = dict[str, Any]
@@ -108,7 +112,7 @@ def copied(folder: Folder) -> None:
 
 def of_another_recipe(folder: Folder) -> None:
     """Put the answers of another recipe in the place of the record's."""
-    other = folder.find("CLIP-ICM (largest) + zero-shot", "halves", "open_class")
+    other = folder.find("CLIP-ICM + zero-shot", "halves", "open_class")
     shutil.copy(folder.samples(other), folder.samples(folder.file))
 
 
@@ -204,6 +208,10 @@ BROKEN: dict[str, tuple[Callable[[Folder], object], str]] = {
     "prompts": (lambda f: f.details(prompts='["a sketch of a {}."]'), r"prompts are a sketch of a \{\}\., and its recipe has"),
     "precision": (lambda f: f.details(precision="bfloat16"), r"precision is bfloat16, and its recipe has float32"),
     "fingerprint of the weights": (other_weights, r"its content belongs at data/"),
+    "name of another method": (
+        lambda f: f.details(method="Another + zero-shot"),
+        r"method is 'Another \+ zero-shot', and projection shrinkage, .*give 'Shrinkage \+ zero-shot'; restore",
+    ),
     "verdict": (lambda f: f.details(verdict="helps"), r"verdict is 'helps', and the gains give"),
     "p-value": (lambda f: f.details(p_holm="0.01"), r"p_holm is 0\.01, and the gains give"),
     "family": (lambda f: f.details(family="99"), r"family is 99, and the gains give 6"),
@@ -271,6 +279,76 @@ def test_records_without_answers_pass_if_they_agree_with_themselves(results: Pat
     assert re.search(r"confidence_interval\.upper is", problem)
 
 
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [
+        ("score", 1.1), ("score", -0.1), ("score", 1e308),
+        ("uncertainty.standard_error.value", 1e308), ("uncertainty.standard_error.value", -0.1),
+    ],
+)  # fmt: skip
+def test_no_number_lies_outside_its_range(path: str, number: float, results: Path, check: Check) -> None:
+    folder = Folder(results)
+    folder.record(lambda record: record.pop("detailed_evaluation_results"))
+    folder.samples(folder.file).unlink()
+    folder.score(path, lambda _: number)
+    problems = check(results)
+    assert [one for one in problems if f"of accuracy is {number:g}, and it lies in 0 to 1" in one], problems
+    gain = next(n for n, one in enumerate(json.loads(folder.file.read_text())["evaluation_results"])
+                if one["evaluation_result_id"] == "gain_in_accuracy")  # fmt: skip
+    folder.score(path, lambda _: 0.5)
+    folder.score("score", lambda _: -1.1, gain)
+    assert [one for one in check(results) if "gain_in_accuracy is -1.1, and it lies in -1 to 1" in one]
+    folder.details(p_holm="1.5")
+    assert [one for one in check(results) if "p_holm is 1.5, and a p-value lies in 0 to 1" in one]
+
+
+def test_a_number_that_is_infinite_equals_no_other() -> None:
+    assert [*differences(float("inf"), 1.0, 1e-9)] == [("", float("inf"), 1.0)]
+    assert [*differences(1.0, 1.0 + 1e-12, 1e-9)] == []
+
+
+def test_swapped_names_of_two_methods_are_both_named(results: Path, check: Check) -> None:
+    folder = Folder(results)
+    files = {folder.find(name): name for name in ("Shrinkage + zero-shot", "Zero-shot")}
+    for file, method in zip(files, reversed(files.values()), strict=True):
+
+        def rename(record: dict[str, Any], name: str = method) -> None:
+            record["eval_library"]["additional_details"].update(method=name)
+
+        folder.record(rename, file)
+    sentences = [problem.partition(".json: ") for problem in check(results)]
+    named = {file.rpartition("/")[2]: problem for file, _, problem in sentences}
+    assert named.keys() >= {file.stem for file in files}
+    for file, method in files.items():
+        assert f"give '{method}'; restore the file" in named[file.stem]
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "<img src=x onerror=alert(1)>", "a\u202eb", "a\nb", "x" * 201], ids=lambda name: f"{name!a:.9}"
+)
+def test_a_method_of_the_users_own_has_a_plain_name(name: str) -> None:
+    own = replace(DETAILS, projection="my_parts:Mine", predictor="zero_shot")
+    assert label_of(own) == ""
+    assert unsound_name(name)
+    assert not unsound_name("Mine (größer) + zero-shot")
+    assert label_of(replace(own, projection="imported", predictor="mine")) == "mine (imported)"
+    (problem,) = [*_of_method(replace(own, method=name), "")]
+    assert problem.startswith("its method ")
+
+
+def test_a_table_that_was_edited_is_named_and_written_anew(results: Path, command: Command) -> None:
+    table = results / "results.csv"
+    whole = table.read_bytes()
+    assert "results.csv" not in command("results", "check", results).out
+    lines = whole.splitlines(keepends=True)
+    table.write_bytes(b"".join([*lines[:2], lines[2].replace(b"0.", b"0.9", 1), *lines[3:]]))
+    assert "results.csv differed from the records, first in line 3" in command("results", "check", results).out
+    assert table.read_bytes() == whole
+    table.unlink()
+    assert "results.csv" not in command("results", "check", results).out
+    assert table.read_bytes() == whole
+
+
 def test_the_command_says_what_is_wrong_and_ends_with_2(results: Path, command: Command) -> None:
     assert "records with" in command("results", "check", results).out
     Folder(results).details(verdict="helps")
@@ -311,7 +389,7 @@ def leaves(content: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 # What a record may say without contradicting itself: who, when, where and with which versions.
 FREE = re.compile(
-    r"retrieved_timestamp|source_organization_name|evaluator_relationship|version|versions|machine|engine|why|metric|method"
+    r"retrieved_timestamp|source_organization_name|evaluator_relationship|version|versions|machine|engine|why|metric"
     r"|code_version|order|variant|verdict|p_\w*holm|family|plain|recipe_name|degrees_of_freedom|classes|grouped"
 )
 
@@ -333,7 +411,7 @@ def test_odd_values_are_refused_and_never_a_fault(odd: Any, results: Path) -> No
         inside[path[-1]] = odd
         file.write_text(json.dumps(record))
         read, problems = read_results(Storage(str(folder.place / "alone")))
-        problems += problems_of(read, unread=True)
+        problems += problems_of(read, label_of, unread=True)
         assert problems or FREE.fullmatch(str(path[-1])), path
         seen += 1
     assert seen > 150

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.cli import main
+from benchmark.commands.gather import rows_of
+from benchmark.common.storage.files import Storage
+from benchmark.recipe.loading import load_recipe
+from tests.reports import whole
 from tests.results.conftest import WHO
 from tests.results.every_eval_ever import validated
 from tests.results.test_numbers import compare, verdicts_of
@@ -48,3 +52,14 @@ def test_they_conform_to_the_schema(results: Path) -> None:
 def test_their_numbers_follow_from_their_answers(results: Path, pacs_sample: Path) -> None:
     places = {"run.store": str(results.parent / "store"), "run.data": str(pacs_sample)}
     assert compare(results, "real-results", verdicts_of(results.parent / "recipe.yaml", **places)) == 6
+
+
+@pytest.mark.long("a real report states a number twice and differently, or a method has two names")
+def test_numbers_and_names_are_the_same_all_over_the_report(results: Path, pacs_sample: Path, tmp_path: Path) -> None:
+    store = str(results.parent / "store")
+    recipe = load_recipe(results.parent / "recipe.yaml", {"run.store": store, "run.data": str(pacs_sample)})
+    gathered, *_ = rows_of(recipe, Storage(store))
+    report = whole.write(gathered.rows, gathered.tested, tmp_path, "real-results")
+    assert whole.faults(report) == []
+    _, shared = whole.disagreements(report)
+    assert shared.keys() >= {"page", "terminal", "verdicts", "main", "ablation_rank", "figure environments"}

@@ -43,6 +43,9 @@ class OpenClipModel(EncoderModel):
         self._spec, self._name = spec, _open_clip_name(spec)
         self.module, notes = _load(spec, self._name)
         self.notes = tuple(notes)
+        if spec.is_built and not spec.random_weights:
+            about, training = _training_of(spec)
+            self.notes += tuple(f"{spec.label}: {note}" for note in about.notes(training, self.module.state_dict()))
         self.logit_scale = float(self.module.logit_scale.detach().exp())
 
     def encode_images(self, images: "torch.Tensor") -> Any:
@@ -154,10 +157,14 @@ class OpenClipModel(EncoderModel):
 
 def place_of_built(spec: BackboneSpec, build: bool = False) -> Path:
     """Return the cache folder of a backbone in `BUILT`; with `build`, build it if needed."""
-    about, builder = BUILT[spec.name]
-    module = importlib.import_module(about)
-    training = module.Training(**spec.training.model_dump()) if spec.training else None
-    return importlib.import_module(builder).build(training) if build else module.place(training)
+    about, training = _training_of(spec)
+    return importlib.import_module(BUILT[spec.name][1]).build(training) if build else about.place(training)
+
+
+def _training_of(spec: BackboneSpec) -> tuple[Any, Any]:
+    """Return the module about a backbone in `BUILT`, and its training (None: the default)."""
+    about: Any = importlib.import_module(BUILT[spec.name][0])
+    return about, about.Training(**spec.training.model_dump()) if spec.training else None
 
 
 def _listed(spec: BackboneSpec) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ for the probe, so imports that only the driver needs are inside functions.
 """
 
 import hashlib
+import os
 import re
 import shutil
 import socket
@@ -29,8 +30,9 @@ import ray
 from benchmark.common.code import environment
 from benchmark.common.errors import FaultError, IcmBenchError
 from benchmark.common.failing import in_words, meant_for_user, outcome_of, propagate_user_errors
-from benchmark.common.machine import torch_gpus
+from benchmark.common.machine import torch_gpus, unusable_gpus
 from benchmark.common.ray.cluster import alive_nodes, connect, connected
+from benchmark.common.ray.dashboard import without_agent
 from benchmark.common.secrets import public
 from benchmark.common.storage.files import Storage, reason
 from benchmark.common.storage.places import cache_dir
@@ -48,6 +50,7 @@ _TRY_STORE = (
 )
 Image = tuple[str, Any, dict[str, list[Any]]]  # data set, its reader, and one image as columns of the manifest
 PACKAGES = ("icm-bench", "torch", "open_clip_torch", "timm", "openvino")  # compared between nodes
+AGENT_SECONDS = 10.0  # seconds that an agent has to begin to listen
 LIMIT = 8.0  # seconds for the checks of a node, which run side by side
 MIN_FREE = 2**30  # free bytes of a disk, below which a node gets a warning
 _DIGEST_BYTES = 2**20  # bytes hashed at each end of a file
@@ -122,7 +125,7 @@ def doctor(recipe: "Recipe | None", notify: Callable[[str], None]) -> Checked:
     with connected():
         connect()
         if recipe is None:
-            return _check(None, (), (), notify)
+            return _with_agent(_check(None, (), (), notify))
         from benchmark.datasets.manifest import dataset_reader
 
         images: list[Image] = []
@@ -132,7 +135,7 @@ def doctor(recipe: "Recipe | None", notify: Callable[[str], None]) -> Checked:
             if entry is None:
                 raise IcmBenchError(f"{reader.storage.path('')} has no images; see docs/data.md for layouts.")
             images.append((spec.name, reader, {key: [value] for key, value in asdict(entry).items()}))
-        return _check(_writable_store(recipe), images, recipe.backbones, notify)
+        return _with_agent(_check(_writable_store(recipe), images, recipe.backbones, notify))
 
 
 def check_nodes(
@@ -187,6 +190,27 @@ def _check(
     files = {place: digest(place) for place in places if Path(place).exists()}
     with marked(storage) as marker:
         return _summarized(nodes, _probe_all(nodes, Needs(storage, marker, tuple(images), files)))
+
+
+def _with_agent(checked: Checked) -> Checked:
+    """Add a doubt if the head of the cluster at RAY_ADDRESS cannot start jobs; runs do not need this.
+
+    An agent writes its address into the cluster's table as soon as it listens, some seconds after the head has started.
+    """
+    from ray._private.ray_constants import KV_NAMESPACE_DASHBOARD
+    from ray.dashboard.consts import DASHBOARD_AGENT_ADDR_NODE_ID_PREFIX
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    heads = [node["NodeID"] for node in alive_nodes() if "node:__internal_head__" in node["Resources"]]
+    if not os.environ.get("RAY_ADDRESS") or not heads:
+        return checked
+    key, end = f"{DASHBOARD_AGENT_ADDR_NODE_ID_PREFIX}{heads[0]}", time.monotonic() + AGENT_SECONDS
+    while not _internal_kv_get(key, namespace=KV_NAMESPACE_DASHBOARD):
+        if time.monotonic() > end:
+            doubt = f"This cluster takes no submitted jobs: {without_agent()}"
+            return replace(checked, doubts=(*checked.doubts, doubt))
+        time.sleep(0.5)
+    return checked
 
 
 def _probe_all(nodes: Sequence[dict[str, Any]], needs: Needs) -> list[NodeAnswer | Exception | None]:
@@ -421,7 +445,4 @@ def _look_at_gpus(declared: int, gpus: list[str], doubts: list[str]) -> None:
     """Fill `gpus` with the names of the GPUs that PyTorch sees."""
     gpus += [name for name, _ in torch_gpus(LIMIT, hidden=True)]
     if len(gpus) < declared:
-        doubts.append(
-            f"Ray declares {declared} GPUs and PyTorch sees {len(gpus)}: install a PyTorch for this GPU driver, or "
-            f"start Ray there with --num-gpus={len(gpus)}."
-        )
+        doubts.append(unusable_gpus(declared, len(gpus)))

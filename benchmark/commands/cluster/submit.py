@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from benchmark.commands.cluster.packing import Package, packed
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.plain import canonical_hash
-from benchmark.common.ray.dashboard import job_server
+from benchmark.common.ray.dashboard import NO_AGENT, job_server, without_agent
 from benchmark.common.terminal.progress import tell
 from benchmark.common.terminal.signals import exit_code
 from benchmark.recipe.recipe import Recipe
@@ -175,6 +175,8 @@ def _answering(client: "JobSubmissionClient", what: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
+        if NO_AGENT in str(error):
+            raise IcmBenchError(f"{client.get_address()} does not {what}: {without_agent()}") from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         why = lines[-1].rstrip(".") if lines else type(error).__name__
         raise IcmBenchError(f"{client.get_address()} does not {what} ({why}).") from error

@@ -43,6 +43,7 @@ SUFFIXES = (".parquet", ".npz")
 METADATA = b"icm_bench_embeddings"  # key of the metadata of an export
 VERSION = 1  # raise it if the file format changes, or the keys in `_metadata` of export_embeddings.py
 BLOCK = 4096  # rows read at a time
+SHORTEST = float(np.sqrt(np.finfo(np.float32).tiny))  # length of an embedding; the square of a shorter one underflows
 _READ_ERRORS = (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, pa.ArrowException)
 
 
@@ -176,20 +177,15 @@ def _damage_reported(file: Path) -> Iterator[None]:
 def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
     """Yield the rows of a file in blocks.
 
-    A file is refused if its embeddings have unequal widths, if an embedding has NaN or infinite values or only zeros,
-    or if all embeddings are equal.
+    A file is refused if its embeddings have unequal widths, if one of them is `unusable`, or if all are equal.
     """
     width, rows, first, differ = 0, 0, None, False
     for block in (_parquet_blocks if file.suffix == ".parquet" else _npz_blocks)(file, columns):
         width = width or block.embedding.shape[1]
         if block.embedding.shape[1] != width:
             raise row_error(file, block.first, f"the embedding has width {block.embedding.shape[1]}, others {width}.")
-        if len(bad := np.flatnonzero(~np.isfinite(block.embedding).all(axis=1))):
-            raise row_error(
-                file, block.first + int(bad[0]), "the embedding has NaN or infinite values; remove the row."
-            )
-        if len(empty := np.flatnonzero(~block.embedding.any(axis=1))):
-            raise row_error(file, block.first + int(empty[0]), "the embedding is all zeros; remove the row.")
+        if bad := unusable(block.embedding):
+            raise row_error(file, block.first + bad[0], f"the embedding {bad[1]}")
         first = block.embedding[0] if first is None else first
         rows, differ = rows + len(block.embedding), differ or bool((block.embedding != first).any())
         yield block
@@ -197,6 +193,19 @@ def blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:
         raise IcmBenchError(f"{file} has no rows; write one row per image and view.")
     if rows > 1 and not differ:
         raise IcmBenchError(f"{file}: all {rows} embeddings are equal; give the output of an encoder.")
+
+
+def unusable(vectors: NDArray[np.float32]) -> tuple[int, str] | None:
+    """Return the first row whose embedding has no usable length, and what is wrong with it; None if all are usable."""
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    for bad, problem in (
+        (~np.isfinite(lengths), "has NaN or infinite values; remove the row."),
+        (lengths == 0, "is all zeros in single precision; remove the row."),
+        (lengths < SHORTEST, "is too small for single precision; remove the row, or multiply all by one large number."),
+    ):
+        if bad.any():
+            return int(bad.argmax()), problem
+    return None
 
 
 def _parquet_blocks(file: Path, columns: Mapping[str, str]) -> Iterator[Block]:

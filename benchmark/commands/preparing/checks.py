@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.datasets.catalog import is_variant
-from benchmark.datasets.manifest import LAYOUT, Manifest, by_number, look
+from benchmark.datasets.manifest import Manifest, by_number, look
 from benchmark.method.evaluation.fits import MIN_SOURCES
 from benchmark.method.evaluation.protocols import ImageNetShift, Protocol
 from benchmark.method.evaluation.splits import CHOICE, IN, OUT, Split, base_classes
@@ -191,14 +191,17 @@ def check_held_out(manifest: Manifest, classes_differ: bool = False) -> None:
     for environment, class_name in set(zip(*columns, strict=True)):
         present.setdefault(environment, set()).add(class_name)
     if len(present) < 2:
-        raise IcmBenchError(f"{where} has one environment only ({next(iter(present))}), add another; {LAYOUT}.")
+        raise IcmBenchError(
+            f"{where} has one environment only ({next(iter(present))}), add another; {manifest.reader.arrangement}."
+        )
     every = set() if classes_differ else {*classes, *manifest.classes}
     for environment, names in sorted(present.items()):
         if missing := sorted(every - names):
             twin = next((by_number(name) for name in sorted(names) if look(name) == look(missing[0])), None)
             also = f" (its '{twin}' only looks like '{by_number(missing[0])}')" if twin else ""
+            expected = f"put images into {where}/{environment}/{missing[0]}" if environments else "add images of it"
             raise IcmBenchError(
                 f"The environment {where}/{environment} lacks images of the class '{missing[0]}'"
                 f"{f' and {len(missing) - 1} more' if missing[1:] else ''}{also}; every environment needs every class: "
-                f"add images, remove the class from all environments, or set classes_differ: true."
+                f"{expected}, or set classes_differ: true for {manifest.name}."
             )

@@ -57,7 +57,8 @@ def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec:
     """Return the subject of an import; views in the recipe that were not imported are left out.
 
     Raises:
-        IcmBenchError: there is no such import, or the recipe searches strengths, which an encoder must embed.
+        IcmBenchError: there is no such import, a rank is above its embedding width, or the recipe searches strengths,
+            which an encoder must embed.
     """
     imported = find_import(storage, manifest.name, spec.label)
     if recipe.sweep.search and recipe.sweep.search.strengths:
@@ -65,6 +66,7 @@ def imported_subject(recipe: Recipe, storage: Storage, manifest: Manifest, spec:
             f"sweep.search.strengths: views of other strengths must be embedded, and those of {manifest.name} were "
             f"imported; leave strengths out."
         )
+    recipe.sweep.check_ranks(imported.facts.dim, spec.label)
     subject = without_views(recipe, manifest, spec, imported.facts, imported.prompts)
     return replace(subject, views=tuple(_views(recipe, manifest, imported, subject.decoding)), texts=imported.texts)
 
@@ -73,7 +75,6 @@ def without_views(
     recipe: Recipe, manifest: Manifest, spec: BackboneSpec, facts: BackboneFacts, prompts: tuple[str, ...]
 ) -> Subject:
     """Return a subject without views and texts, which the caller adds."""
-    recipe.sweep.rank_count(facts.dim)  # refuses a rank that the embeddings do not have
     images, at_source = recipe.images, recipe.interventions.apply_at == "source"
     decoding = Decoding(at_source, images.jpeg_draft, images.upright, images.resize)
     return Subject(manifest, spec, facts, recipe.interventions, decoding, (), prompts, "")
@@ -127,11 +128,15 @@ def embeds_of(recipe: Recipe, storage: Storage) -> list[Embeds]:
     """Return the embedding width D of each backbone of a recipe, and which texts it embeds.
 
     Raises:
-        IcmBenchError: a backbone is unknown, or its embeddings were not imported.
+        IcmBenchError: a backbone is unknown, its embeddings were not imported, or a rank is above its embedding width.
     """
     if recipe.is_imported:
         of_first = [find_import(storage, recipe.datasets[0].name, spec.label).facts for spec in recipe.backbones]
-        return [Embeds(facts.dim, facts.texts) for facts in of_first]
-    from benchmark.backbones.loading import texts_of, width_of
+        embeds = [Embeds(facts.dim, facts.texts) for facts in of_first]
+    else:
+        from benchmark.backbones.loading import texts_of, width_of
 
-    return [Embeds(width_of(spec), texts_of(spec)) for spec in recipe.backbones]
+        embeds = [Embeds(width_of(spec), texts_of(spec)) for spec in recipe.backbones]
+    for spec, (dim, _) in zip(recipe.backbones, embeds, strict=True):
+        recipe.sweep.check_ranks(dim, spec.label)
+    return embeds

@@ -4,10 +4,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from inspect import getattr_static
 from typing import Any
 
 from benchmark.backbones.describe import describe, is_cached
 from benchmark.backbones.facts import BackboneFacts
+from benchmark.backbones.models import EncoderModel, model_class
 from benchmark.backbones.spec import BackboneSpec
 from benchmark.commands.cluster.doctor import check_nodes
 from benchmark.commands.preparing import checks, imported_sets
@@ -73,6 +75,8 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     """
     _check_resources(recipe)
     backbones = [spec.with_absolute_paths() for spec in recipe.backbones]
+    if not recipe.is_imported:
+        _check_backbones(recipe, backbones)
     if not recipe.is_imported and not all(map(is_cached, backbones)):
         connect()  # Ray starts while the first backbone loads
     manifests = imported_sets.manifests_of(recipe, storage)
@@ -96,7 +100,7 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
         ]
         notes += imported_sets.texts_note(recipe, subjects)
     else:
-        facts = [_described(spec, notify) for spec in backbones]
+        facts = [_described(recipe, spec, notify) for spec in backbones]
         notes += [note for one in facts for note in one.notes]
         recipe = resolved(recipe, storage, manifests, facts, notes)
         subjects = _embedded_subjects(recipe, manifests, facts)
@@ -120,9 +124,25 @@ def prepare(recipe: Recipe, storage: Storage, notify: Notify, held_out: bool = T
     return Run(recipe, storage, tuple(subjects), notify, unlabelled)
 
 
-def _described(spec: BackboneSpec, notify: Notify) -> BackboneFacts:
+def _check_backbones(recipe: Recipe, backbones: Sequence[BackboneSpec]) -> None:
+    """Refuse unknown backbones, and ranks above a backbone's width, as far as known before weights are loaded."""
+    for spec in backbones:
+        if is_cached(spec):
+            recipe.sweep.check_ranks(describe(spec).dim, spec.label)
+            continue
+        model = model_class(spec)
+        model.check_name(spec)
+        # A class without a `width` of its own would be built; its rank is checked once it is loaded.
+        has_width = getattr_static(model, "width") is not getattr_static(EncoderModel, "width")
+        if recipe.sweep.listed_ranks() and has_width:
+            recipe.sweep.check_ranks(model.width(spec), spec.label)
+
+
+def _described(recipe: Recipe, spec: BackboneSpec, notify: Notify) -> BackboneFacts:
     notify(f"loading {spec.label}")
-    return describe(spec)
+    facts = describe(spec)
+    recipe.sweep.check_ranks(facts.dim, spec.label)
+    return facts
 
 
 def _embedded_subjects(recipe: Recipe, manifests: list[Manifest], described: list[BackboneFacts]) -> list[Subject]:
@@ -157,7 +177,7 @@ def begin_texts_of(run: Run, subjects: Sequence[Subject]) -> list[Any]:
                 pairs, names = text_pairs_of(run.recipe, subject.manifest), subject.manifest.prompt_names
                 asked = [prompts for p in run.recipe.sweep.all_projections() if (prompts := subject.prompts_of(p))]
                 job = TextJob(subject.backbone, subject.facts, [names], subject.prompts, pairs, asked)
-                begun += begin_texts(run.storage, job, after=begun[-1:])
+                begun += begin_texts(run.storage, job, run.recipe.run.device, after=begun[-1:])
     except IcmBenchError:
         wait_for(begun)  # the caller may repair the store and retry
         raise

@@ -2,17 +2,19 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmark.commands.results.labels import label_of
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import Storage
 from benchmark.results.checking import problems_of
 from benchmark.results.packed import Entry, GroupKey, Images, write_packed
-from benchmark.results.records import Published, read_results, write_table
+from benchmark.results.records import TABLE, Published, read_results, write_table
 
 
 def check_results(folder: Path) -> tuple[dict[str, Any], str]:
@@ -21,8 +23,8 @@ def check_results(folder: Path) -> tuple[dict[str, Any], str]:
     If there is no problem, `results.csv` and the packed answers for `results board` are written anew.
 
     Returns:
-        The numbers of records that could be read and of their answers, and one sentence for each problem; as plain
-        data, and as text.
+        The numbers of records that could be read and of their answers, one sentence for each problem, and a note if
+        `results.csv` was not that of the records; as plain data, and as text.
 
     Raises:
         IcmBenchError: the folder has no records.
@@ -31,13 +33,19 @@ def check_results(folder: Path) -> tuple[dict[str, Any], str]:
     published, problems = read_results(results)
     if not published and not problems:
         raise IcmBenchError(f"{results.path('')} has no records; `icm-bench publish RECIPE --to FOLDER` writes some.")
-    problems += problems_of(published, unread=bool(problems))
+    problems += problems_of(published, label_of, unread=bool(problems))
+    notes: list[str] = []
     if not problems:
-        write_table(results)
+        before = results.read_if_there(TABLE)
+        if write_table(results) and before is not None:
+            lines = zip_longest(before.splitlines(True), results.read_bytes(TABLE).splitlines(True))
+            line = next(number for number, (old, new) in zip(count(1), lines, strict=False) if old != new)
+            notes.append(f"{TABLE} differed from the records, first in line {line}; it is written anew.")
         write_packed(folder, groups_of(published))
     answers = sum(len(one.answers) for one in published if one.answers is not None)
     text = f"{len(published)} records with {answers:,} answers: {len(problems) or 'no'} problems"
-    return {"records": len(published), "answers": answers, "problems": problems}, text
+    found = {"records": len(published), "answers": answers, "problems": problems, "notes": notes}
+    return found, "\n".join([text, *(f"note: {note}" for note in notes)])
 
 
 def groups_of(published: Sequence[Published]) -> dict[GroupKey, tuple[Images, list[Entry]]]:

@@ -25,12 +25,12 @@ from benchmark.method.evaluation.selection import KEY, RULES
 from benchmark.recipe.published import without_paths
 from benchmark.recipe.recipe import Recipe
 from benchmark.results.answers import answered
-from benchmark.results.checking import NO_VERDICT, judged_together
+from benchmark.results.checking import NO_VERDICT, judged_together, unsound_name
 from benchmark.results.records import RELATIONSHIPS, Details, Published, Publisher, numbers_of, write
 from benchmark.store.records import RunRecord, read_record
 from benchmark.store.tested import read_images
-from reports.analysis.findings import judged, plain_for
-from reports.analysis.methods import Method
+from reports.analysis.findings import judged
+from reports.analysis.methods import Method, plain_for
 from reports.analysis.selections import Predicted, Selections
 from reports.analysis.settings import Setting, by_setting
 
@@ -171,6 +171,8 @@ def _records(
     bound = setting.protocol_class.looks_at_target or RULES[selections.rule].looks_at_target
     known: dict[Method | None, tuple[str, pd.DataFrame]] = {}  # name of the record, and its answers
     for method in dict.fromkeys(every):  # plain prediction comes first
+        if problem := unsound_name(method.label):
+            raise IcmBenchError(f"The method {method.label!r:.80} {problem}; give it another name to publish it.")
         plain = None if method.is_plain else plain_for(method, selections.parts)
         why, of_plain = "", known.get(plain)
         if setting.protocol_class.looks_at_target:

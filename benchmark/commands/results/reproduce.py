@@ -11,6 +11,7 @@ from typing import Any
 from benchmark.backbones.models import model_class
 from benchmark.commands.embed import embed_stage
 from benchmark.commands.preparing.prepare import notify_on_stderr, prepared
+from benchmark.commands.results.labels import label_of
 from benchmark.commands.results.publish import records_of
 from benchmark.commands.stores import first_backbone_loading
 from benchmark.commands.sweep import sweep_stage
@@ -119,7 +120,7 @@ def _read(places: Sequence[Path]) -> list[Published]:
                 shape = "RESULTS/data/COLLECTION/DEVELOPER/MODEL/UUID.json"
                 raise IcmBenchError(f"{place} is no record; give a file {shape}, or the folder RESULTS.")
         records, problems = read_results(Storage(str(root)))
-        problems += problems_of(records, unread=True)  # other records of the publication need not be there
+        problems += problems_of(records, label_of, unread=True)  # other records of the publication need not be there
         for problem in problems:
             if name.removesuffix(".json") in problem:
                 raise IcmBenchError(f"{problem[:-1]} (in {root}; `icm-bench results check` lists all problems).")

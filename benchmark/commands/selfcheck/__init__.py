@@ -183,7 +183,8 @@ class _Check:
         templates = otherwise.templates or subject.prompts
         manifest, facts = subject.manifest, subject.facts
         names = [otherwise.rename(name) for name in manifest.prompt_names]
-        wait_for(begin_texts(self._storage, TextJob(subject.backbone, facts, [names], templates)))
+        job = TextJob(subject.backbone, facts, [names], templates)
+        wait_for(begin_texts(self._storage, job, self._recipe.run.device))
         text = read_texts(self._storage, text_file(facts, names, templates)).astype(np.float64)
         rows = self._readable(subject)
         ids = [manifest.table["image_id"][int(row)].as_py() for row in rows]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"  # Ray's default address of the dashboard
 ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # environment variables, in the order in which Ray reads them
 TIMEOUT = 5.0  # seconds for a connection, and again for an answer
+NO_AGENT = "No available agent"  # answer of a job server whose head has no agent that could start a job
+AGENT_PORT = 52365  # Ray's default port of a node's dashboard agent, which starts jobs
 TOKEN_FILE = "the head's ~/.ray/auth_token"
 _PORTS = {"http": 80, "https": 443}
 
@@ -99,6 +101,15 @@ def dashboard_address(address: str | None = None) -> str:
             return f"{parts.scheme}://{parts.netloc}"
     named = given.rpartition("@")[2]  # without user and password
     raise IcmBenchError(f"'{named}' is no address of a Ray dashboard: give --address http://HOST:8265.")
+
+
+def without_agent() -> str:
+    """Return the end of a sentence on a head whose agent, which starts jobs, could not listen."""
+    return (
+        f"its head has no agent that starts jobs, mostly since another Ray on that machine holds the port {AGENT_PORT} "
+        f"(see dashboard_agent.log in its folder /tmp/ray/session_latest/logs); start the head by `ray start --head "
+        f"... --dashboard-agent-listen-port=N` with a free port N."
+    )
 
 
 def reach(address: str, name: str, remedy: str) -> None:

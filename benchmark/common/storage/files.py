@@ -358,13 +358,24 @@ class Storage:
         """Delete file `name` if it exists."""
         self._drop(name)
         objects, path = self._objects, f"{self._root}/{name}"
-        with suppress(FileNotFoundError):
+        with self._deleting(name):
             self._with_retries(lambda: objects.delete(self._key(name)) if objects else self._fs.delete_file(path))
 
     def delete_folder(self, name: str) -> None:
         """Delete the folder `name` with its content."""
-        with suppress(FileNotFoundError):  # another process removed it
+        with self._deleting(name):
             self._with_retries(lambda: self._fs.delete_dir(f"{self._root}/{name}"))
+
+    @contextmanager
+    def _deleting(self, name: str) -> Iterator[None]:
+        """Pass over a file or folder that another process removed, and name one that cannot be deleted."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            why = f"{self.path(name)} cannot be deleted ({reason(error)})"
+            raise UnwritableError(f"{why}; let this user write there, and run the command again.") from error
 
     def open_uploads(self) -> list[object_store.Upload]:
         """Return the unfinished multipart uploads below the URI; empty except on S3."""

@@ -10,7 +10,7 @@ from benchmark.common.storage.files import Storage
 from benchmark.datasets.columns import AUTO, FOLDER, TABLE, ColumnsSpec, Listing
 from benchmark.datasets.readers.base import IMAGE_SUFFIXES, MAX_IMAGE_BYTES, Entry, ImageReader, is_hidden
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "open_reader"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_IMAGE_BYTES", "READERS", "Entry", "ImageReader", "detect", "is_hidden", "open_reader"]
 
 READERS: ClassRegistry[ImageReader] = ClassRegistry(
     "layout",
@@ -42,19 +42,19 @@ def open_reader(
         return TableReader(uri, environment, columns or ColumnsSpec(), labelled, unlabelled, listing or Listing())
     if unlabelled or not labelled:
         return READERS.component_class(FOLDER)(uri, environment, columns or ColumnsSpec(), labelled, unlabelled)
-    name = (_claimed(Storage(uri), "") or FOLDER) if layout == AUTO else layout
+    name = (detect(Storage(uri)) or FOLDER) if layout == AUTO else layout
     return READERS.component_class(name)(uri, environment, columns or ColumnsSpec())
 
 
-def _claimed(storage: Storage, folder: str) -> str | None:
+def detect(storage: Storage, folder: str = "", deep: bool = True) -> str | None:
     """Return the layout that claims most files of a folder.
 
-    If no layout claims the folder, its subfolders are searched in order. None if there is no claim.
+    If no layout claims the folder, its subfolders are searched in order, if `deep`. None if there is no claim.
     """
     infos = storage.listing(folder)
     files = [info.name.rsplit("/", 1)[-1] for info in infos if not info.is_folder]
     claiming = [name for name in READERS.names() if READERS.component_class(name).claims(files)]
     if claiming:  # several layouts claim a folder with an archive and the images extracted from it
         return max(claiming, key=lambda name: sum(READERS.component_class(name).claims([file]) for file in files))
-    folders = (info.name for info in infos if info.is_folder and not is_hidden(info.name.rsplit("/", 1)[-1]))
-    return next((layout for inner in folders if (layout := _claimed(storage, inner))), None)
+    folders = (info.name for info in infos if deep and info.is_folder and not is_hidden(info.name.rsplit("/", 1)[-1]))
+    return next((layout for inner in folders if (layout := detect(storage, inner))), None)

@@ -88,9 +88,11 @@ class ImageReader(ABC):
         formats: additional formats to decode, by their names in Pillow. Files are still chosen by `IMAGE_SUFFIXES`.
         passed_over: folders that `entries` has skipped because of their names.
         left_out: other entries that `entries` has skipped: description -> names.
+        arrangement: clause for messages that says where the layout has environments and classes.
         files_at_once: number of files that are read in parallel when images are hashed.
     """
 
+    arrangement: ClassVar[str] = "environments and classes are as the reader finds them"
     files_at_once: ClassVar[int] = 8
 
     uri: str = field(repr=False)  # may hold secrets
@@ -283,7 +285,7 @@ def no_file(position: int) -> str | None:
 def must_be_file(info: FileInfo, storage: Storage) -> None:
     """Raise IcmBenchError if an entry that should contain images is neither a file nor a folder."""
     if info.odd:
-        raise IcmBenchError(f"{storage.path(info.name)} is {info.odd}; replace it by the file, or delete it.")
+        raise IcmBenchError(f"{storage.path(info.name)} is {info.odd}; put there what it stands for.")
 
 
 def oversized(size: int) -> str:

@@ -10,6 +10,7 @@ import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from benchmark.common.errors import IcmBenchError
 from benchmark.common.storage.files import FileInfo
@@ -28,6 +29,8 @@ def entry_of(info: FileInfo, environment: str, class_name: str, group: str | Non
 
 class FolderReader(ImageReader):
     """Reader of the layout `folder`: one file per image."""
+
+    arrangement: ClassVar[str] = "the layout is ROOT/ENVIRONMENT/CLASS/IMAGE"
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
@@ -133,6 +136,8 @@ class CorruptionsReader(FolderReader):
     A pair of corruption and severity is an environment. All copies of an image (with equal class and file name) are a
     group, so that no tested image is in the training set under another corruption.
     """
+
+    arrangement: ClassVar[str] = "the layout is ROOT/CORRUPTION/SEVERITY/CLASS/IMAGE"
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:  # noqa: ARG003

@@ -48,6 +48,7 @@ class _Columns:
 class ParquetReader(ImageReader):
     """Reader of all Parquet files below `uri`, in order of their names."""
 
+    arrangement: ClassVar[str] = "a column has the class, and a column or the folder of the file has the environment"
     files_at_once: ClassVar[int] = 2  # a page may be a whole row group, held compressed and decompressed
 
     @classmethod

@@ -23,6 +23,7 @@ from benchmark.datasets.columns import LookupSpec
 from benchmark.datasets.readers.base import column_of, reading, text_of
 
 SUFFIXES = (".csv", ".parquet")
+SEPARATORS = ";\t|"  # signs that some programs write in place of commas
 ROW = "row"  # `{row}` in a template is the number of the line, unless a column has this name
 _CUT = re.compile(r"(?:\.(\d+)|parent)?")  # format after a column in braces: nothing, `.N` for N letters, or `parent`
 
@@ -57,20 +58,36 @@ def rows_of(storage: Storage, name: str) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _of_csv(content: bytes, place: str) -> Iterator[tuple[str, list[Any]]]:
-    """Yield (location, cells) of the header and of each line of a CSV file."""
+    """Yield (location, cells) of the header and of each line of a CSV file; a row of several lines is at the first."""
     try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        head = next(reader, [])
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise IcmBenchError(f"{place} is not UTF-8 ({error}); save it as CSV in UTF-8.") from error
+    if "\0" in text:
+        raise IcmBenchError(f"{place} is not UTF-8 (it has zero bytes, as UTF-16 has); save it as CSV in UTF-8.")
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        head = next(rows, [])
+        if not any(cell.strip() for cell in head):
+            raise IcmBenchError(f"Line 1 of {place} is empty; it must name the columns.")
         yield place, head
-        for cells in filter(None, reader):
-            if len(cells) != len(head):
-                raise IcmBenchError(
-                    f"Line {reader.line_num} of {place} has {len(cells)} cells and the head {len(head)}; quote what "
-                    f"holds a comma."
-                )
-            yield f"line {reader.line_num} of {place}", cells
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise IcmBenchError(f"{place} is not CSV in UTF-8 ({error}); save it as that.") from error
+        line = rows.line_num + 1
+        for cells in rows:
+            if cells and len(cells) != len(head):
+                sign = next((sign for sign in SEPARATORS if cells[0].count(sign) == len(head) - 1), "")
+                apart = f"its cells apart by {sign!r}; use commas" if len(cells) == 1 and sign else ""
+                counted = f"{len(cells)} cells and the head {len(head)}; quote what holds a comma"
+                raise IcmBenchError(f"Line {line} of {place} has {apart or counted}.")
+            if cells:
+                yield f"line {line} of {place}", cells
+            line = rows.line_num + 1
+    except csv.Error as error:
+        shorter = " or shorten the cell" if "limit" in str(error) else ""
+        raise IcmBenchError(
+            f"Line {line} of {place} has a quote that is not closed, or not doubled in a text ({error}); mend the quote"
+            f"{shorter}."
+        ) from error
 
 
 @dataclass(frozen=True)

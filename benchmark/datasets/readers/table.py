@@ -4,18 +4,21 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import ClassVar
 
 from benchmark.common.errors import IcmBenchError, nearest, some
 from benchmark.common.storage.files import Storage
 from benchmark.datasets.columns import Listing
 from benchmark.datasets.readers.base import NO_CLASS, USUAL_COLUMNS, Entry
 from benchmark.datasets.readers.folder import GROUPS_FILE, FolderReader, entry_of
-from benchmark.datasets.readers.rows import SUFFIXES, Cells, cells_of, looked_up, place_of, rows_of
+from benchmark.datasets.readers.rows import SEPARATORS, SUFFIXES, Cells, cells_of, looked_up, place_of, rows_of
 
 
 @dataclass(frozen=True)
 class TableReader(FolderReader):
     """Reader of the layout `table`: one file per image, and a line of the table for each."""
+
+    arrangement: ClassVar[str] = "each line of the table names the class and the environment of an image"
 
     listing: Listing = field(default_factory=Listing)
 
@@ -33,14 +36,12 @@ class TableReader(FolderReader):
         storage, name = self._place()
         there = {info.name: info for info in self.storage.listing(recursive=True)}
         absent, lines = [], 0
-        classes: dict[str, str] = {}
-        for path, environment, class_name, group in self._rows(storage, name):
+        before: dict[str, tuple[str, str]] = {}
+        for where, path, environment, class_name, group in self._rows(storage, name):
             lines += 1
-            if classes.setdefault(path, class_name) != class_name:
-                raise IcmBenchError(
-                    f"{storage.path(name)} lists {path} with the class '{classes[path]}' and in another line with "
-                    f"'{class_name}'; keep one of the two."
-                )
+            if path in before:
+                raise _listed_again(where, path, before[path], (environment, class_name))
+            before[path] = environment, class_name
             if (info := there.get(path)) is None:
                 absent.append(path)
                 continue
@@ -64,8 +65,8 @@ class TableReader(FolderReader):
         root, which = self.storage.path("").rstrip("/"), f": {', '.join(names[:3])}" if names else ""
         raise IcmBenchError(f"{root} holds {len(names)} tables ({' or '.join(SUFFIXES)}){which}; name one in table.")
 
-    def _rows(self, storage: Storage, name: str) -> Iterator[tuple[str, str, str, str | None]]:
-        """Yield the texts (path, environment, class, group or None) of each line that is read."""
+    def _rows(self, storage: Storage, name: str) -> Iterator[tuple[str, str, str, str, str | None]]:
+        """Yield the texts (location, path, environment, class, group or None) of each line that is read."""
         place = storage.path(name)
         rows = rows_of(storage, name)
         cells = self._cells(next(rows)[1], place)
@@ -86,6 +87,7 @@ class TableReader(FolderReader):
                     f"The path in {where} is {path!r:.80}, which leads out of the root; give it from there on."
                 )
             yield (
+                where,
                 short,
                 named,
                 cells["class_name"].text(line, row, where) if self.labelled else NO_CLASS,
@@ -107,7 +109,7 @@ class TableReader(FolderReader):
             and (cells := cells_of(names, getattr(self.columns, key), key, place))
         }
         if missing := next((key for key in needed if key not in found), None):
-            if len(names) == 1 and (sign := next((sign for sign in ";\t|" if sign in names[0]), "")):
+            if len(names) == 1 and (sign := next((sign for sign in SEPARATORS if sign in names[0]), "")):
                 raise IcmBenchError(f"{place} has its columns apart by {sign!r}; save it with commas.")
             raise IcmBenchError(
                 f"{place} has none of the columns {', '.join(USUAL_COLUMNS[missing])}; say in columns.{missing} which "
@@ -117,3 +119,14 @@ class TableReader(FolderReader):
             if key in found:
                 found[key] = looked_up(found[key], spec, key, self.storage)
         return found
+
+
+def _listed_again(where: str, path: str, before: tuple[str, str], now: tuple[str, str]) -> IcmBenchError:
+    """Return the error for a path in a second line; `before` and `now` are (environment, class) of the two lines."""
+    differ = [
+        f"the {what} '{second}' after '{first}'"
+        for what, first, second in zip(("environment", "class"), before, now, strict=True)
+        if first != second
+    ]
+    remedy = f", with {' and '.join(differ)}; keep one of the lines" if differ else "; remove this line"
+    return IcmBenchError(f"{where[0].upper()}{where[1:]} lists {path} again{remedy}.")

@@ -4,12 +4,13 @@ Shards are not unpacked: their members are listed once, and images are read by o
 """
 
 import posixpath
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
 
@@ -53,6 +54,10 @@ class _Sample:
 @dataclass(frozen=True)
 class WebDatasetReader(ImageReader):
     """Reader of all tar shards below `uri`, in order of their names; `columns` names fields of .json members."""
+
+    arrangement: ClassVar[str] = (
+        "shards are ROOT/ENVIRONMENT/*.tar, where the class of a sample is in its member .cls or .json"
+    )
 
     @classmethod
     def claims(cls, names: Sequence[str]) -> bool:
@@ -211,9 +216,20 @@ class WebDatasetReader(ImageReader):
         """Return the class: from the .cls, else from the .json, else the folder of the member."""
         place = f"the sample {sample.key} in {shard}"
         if "cls" in sample.texts:
-            text = sample.texts["cls"].decode("utf-8", "replace").strip()
+            try:
+                text = sample.texts["cls"].decode().strip()
+            except UnicodeDecodeError:
+                raise IcmBenchError(
+                    f"The .cls of {place} is {sample.texts['cls']!r:.40}, which is no text in UTF-8; write the number "
+                    f"or the name of the class, and pack the shard again."
+                ) from None
             if text.isdecimal() and len(text) > MAX_DIGITS:
                 raise IcmBenchError(f"The .cls of {place} is a number of {len(text)} digits, which no class has.")
+            if re.fullmatch(r"-\d+", text):
+                raise IcmBenchError(
+                    f"The .cls of {place} is {text:.40}, but classes are counted from 0; leave out samples without a "
+                    f"class, and pack the shard again."
+                )
             value: object = int(text) if text.isdecimal() else text
             return base.text_of(value, class_names, f"The .cls of {place}")
         if key := base.column_of(list(fields), self.columns.class_name, "class_name", place):

@@ -15,7 +15,15 @@ from benchmark.method.arrays import Array, Floats, Ints, Mask
 from benchmark.method.evaluation.splits import IN
 from benchmark.method.interventions import view_rng
 from benchmark.method.prompts import PromptEmbeddings
-from benchmark.method.subspace.moments import Budget, CacheId, Differences, Moments, SourceMoments, cross_kind
+from benchmark.method.subspace.moments import (
+    Budget,
+    CacheId,
+    Differences,
+    Moments,
+    SourceMoments,
+    cross_kind,
+    size_of,
+)
 
 BIN = 4096  # number of images in a bin of a cell, within which partners are drawn
 Half = Literal["base", "new"]
@@ -65,7 +73,7 @@ class Cells:
     def __add__(self, other: "Cells") -> "Cells":
         moments = dict(self.moments)
         for cell, theirs in other.moments.items():
-            moments[cell] = moments[cell] + theirs if cell in moments else theirs
+            moments[cell] = (moments[cell] + theirs).compact() if cell in moments else theirs
         return Cells(moments, {**self.shared, **other.shared}, self.prompts or other.prompts)
 
     def joined(self, parts: Iterable[frozenset[int]]) -> "Cells":
@@ -78,7 +86,7 @@ class Cells:
         for (environment, side, half), theirs in self.moments.items():
             if side in home:
                 cell = (environment, home[side], half)
-                moments[cell] = moments[cell] + theirs if cell in moments else theirs
+                moments[cell] = (moments[cell] + theirs).compact() if cell in moments else theirs
         return Cells(moments, self.shared, self.prompts)
 
     def sources(
@@ -90,8 +98,8 @@ class Cells:
     ) -> SourceMoments:
         """Return the moments of some environments (index -> name), over some sides and halves of the classes.
 
-        The moments are cached up to `MAX_KEPT_BYTES`; beyond this limit each fit computes them again. ValueError: an
-        environment has no image on these sides.
+        They are cached within the budget; beyond it each fit computes them again. ValueError: an environment has no
+        image on these sides.
         """
         halves = tuple(halves)
         key = (tuple(environments.items()), sides, halves)
@@ -112,17 +120,27 @@ class Cells:
 
     def after(self, others: "Cells") -> "Cells":
         """Return these moments, with cached decompositions of C_z from `others`, which must have the same images."""
-        return replace(self, _known={key: sources.image_cache() for key, sources in others._sources.items()})
+        reserve = self._budget.reserve
+        known = {key: sources.image_cache() for key, sources in others._sources.items()}
+        kept = {key: {name: made for name, made in of.items() if reserve(size_of(made))} for key, of in known.items()}
+        return replace(self, _known=kept)
 
     def sum_of(self, environment: int, sides: frozenset[int], halves: Iterable[Half]) -> Moments | None:
-        """Return the moments of an environment, summed over sides and halves; cached. None if it has no image there."""
+        """Return the moments of an environment, summed over sides and halves. None if it has no image there.
+
+        Within the budget matrices are added once; beyond it, each use adds them again.
+        """
         key = (environment, sides, tuple(halves))
         if key not in self._sums:
             cells: list[Cell] = [(environment, side, half) for side in sorted(sides) for half in key[2]]
             parts = [self.moments[cell] for cell in cells if cell in self.moments]
             if not sum(part.n for part in parts):
                 return None
-            self._sums[key] = sum(parts[1:], parts[0])
+            total = sum(parts[1:], parts[0])
+            added = total.added()
+            if not self._budget.reserve(added.nbytes):
+                return total
+            self._sums[key] = added
         return self._sums[key]
 
 

@@ -33,9 +33,10 @@ from benchmark.method.predictors import Predictor
 from benchmark.method.predictors.base import fitted_temperature
 from benchmark.method.subspace import Basis, Moments, Projection, SourceMoments
 from benchmark.method.subspace.baselines.identity import Identity
-from benchmark.method.subspace.moments import CROSS, Placebo
+from benchmark.method.subspace.moments import CROSS, Budget, Placebo, size_of
 
 MAX_HEADS = 2**29  # bytes of classifiers that are kept as starts of later fits to the same images
+MAX_BASES = MAX_SHIFTS = 2**27  # bytes of bases of the best methods, and of shifts, that are kept during a trial
 Notes = tuple[str, ...]
 ValidationAnswers = Mapping[Sources, Given]  # validation block -> correctness or predicted classes of one fit
 
@@ -162,8 +163,14 @@ class _ScoredCase:
     case: Case
     scores: _SourceScores | None  # None if the tested fit also serves for selection
     curves: Sequence[RankCurve] = ()  # test results of this case
-    bases: Mapping[Sources, Basis] = field(default_factory=dict)  # bases of the fits for selection on all sources
+    # bases of the fits for selection on all sources; empty if they take too much memory and are to be fitted again
+    bases: Mapping[Sources, Basis] = field(default_factory=dict)
     rules: Sequence[str] = ()  # rules of `SCORES` under which this method is the best one
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of the bases."""
+        return sum(map(size_of, self.bases.values()))
 
 
 class Evaluation:
@@ -185,6 +192,7 @@ class Evaluation:
         self._row_numbers: dict[Sources, Labels] = {}
         self._validation_images: dict[tuple[Sources, ...], ValidationImages] = {}
         self._shifts: dict[tuple[object, ...], Shifts] = {}
+        self._budget_of_shifts = Budget(MAX_SHIFTS)
 
     def curves(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[RankCurve]:
         """Yield the rank curves of every holdout and fold, test by test and setting by setting.
@@ -203,7 +211,8 @@ class Evaluation:
         """
         every: list[list[_ScoredCase]] = []
         for method in methods:
-            every.append(list(self._scored_cases(method, holdouts)))
+            room = MAX_BASES - sum(one.nbytes for cases in every for one in cases)
+            every.append(list(self._scored_cases(method, holdouts, room)))
             for of_case in zip(*every, strict=True):  # frees the bases of all other methods
                 for one, rules in zip(of_case, _highest(of_case), strict=True):
                     one.rules, one.bases = rules, one.bases if rules else {}
@@ -231,9 +240,12 @@ class Evaluation:
         cases = cases_of(holdouts, *given)
         return cases if settings.lodo else [replace(case, lodo=()) for case in cases]
 
-    def _scored_cases(self, method: Method, holdouts: Sequence[Holdout]) -> Iterator[_ScoredCase]:
-        """Yield selection scores for each holdout and fold, or curves if the tested fit also serves for selection."""
-        cases = self._cases(holdouts, method)
+    def _scored_cases(self, method: Method, holdouts: Sequence[Holdout], room: int) -> Iterator[_ScoredCase]:
+        """Yield selection scores for each holdout and fold, or curves if the tested fit also serves for selection.
+
+        Together they have up to `room` bytes of bases.
+        """
+        cases, budget = self._cases(holdouts, method), Budget(room)
         lodo = {
             fit: self._validate(method, fit, blocks)[0]
             for fit, blocks in blocks_by_fit(pair for case in cases for pair in case.lodo).items()
@@ -249,7 +261,8 @@ class Evaluation:
                 validated[fit], bases[fit] = self._validate(method, fit, blocks)
             for case in alike:
                 scores = self._scores(method, case, validated, self._score(method, case.lodo, lodo))
-                yield _ScoredCase(case, scores, (), {fit: bases[fit] for fit in blocks_by_fit(case.training_domain)})
+                one = _ScoredCase(case, scores, (), {fit: bases[fit] for fit in blocks_by_fit(case.training_domain)})
+                yield one if budget.reserve(one.nbytes) else replace(one, bases={})
 
     def _in_one_fit(self, method: Method, case: Case, lodo: Mapping[Sources, _Validated]) -> Iterator[RankCurve]:
         """Yield the rank curves of a holdout whose tested fit also serves for selection."""
@@ -443,10 +456,12 @@ class Evaluation:
         tested = {e for test in case.holdout.tests for e in test.environments}
         targets = tuple(sorted(tested - set(fit.environments)))
         key = fit, targets
-        if key not in self._shifts:
+        if (shifts := self._shifts.get(key)) is None:
             sums = [self._cells.sum_of(e, fit.sides, fit.halves) for e in targets]
-            self._shifts[key] = Shifts.of(fitted.moments, [one for one in sums if one is not None])
-        return spans_of(fitted.classifier.basis, fitted.moments, self._shifts[key], fitted.method.ranks)
+            shifts = Shifts.of(fitted.moments, [one for one in sums if one is not None])
+            if self._budget_of_shifts.reserve(shifts.nbytes):
+                self._shifts[key] = shifts
+        return spans_of(fitted.classifier.basis, fitted.moments, shifts, fitted.method.ranks)
 
     def _fitted(
         self, fit: Sources, method: Method, sets: Sequence[ImageSet], few: bool, basis: Basis | None = None

@@ -59,7 +59,7 @@ RULES: Mapping[str, Rule] = {
     rule.name: rule
     for rule in (
         *(Rule(name, name, meaning) for name, meaning in _OF_SOURCES.items()),
-        *(Rule(f"{name}_1se", name, f"as {name}, {_OR_PLAIN}", one_se=True) for name in _OF_SOURCES),
+        *(Rule(f"{name}_1se", name, f"the careful rule, as {name}, {_OR_PLAIN}", one_se=True) for name in _OF_SOURCES),
         Rule(
             "oracle",
             ACCURACY.key,

@@ -14,13 +14,14 @@ probe for environments.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from benchmark.method.arrays import Array
 from benchmark.method.subspace import Basis, Moments, SourceMoments
 from benchmark.method.subspace.basis import lost_by_rank
+from benchmark.method.subspace.moments import size_of
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,18 @@ class Spans:
     shift_moved_target: float | None = None
 
 
-@dataclass(frozen=True, eq=False)  # the object's identity is a cache key
+@dataclass(frozen=True)
 class Shifts:
     """Two shifts of one holdout, each None if there is none. All fits on the sources of the holdout share them."""
 
     between: Shift | None  # shift between sources
     to_target: Shift | None  # shift from sources to target
+    name: object = field(default_factory=object)  # a cache key, which takes no memory
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of the shifts."""
+        return sum(size_of(shift) for shift in (self.between, self.to_target) if shift is not None)
 
     @classmethod
     def of(cls, sources: SourceMoments, targets: Sequence[Moments]) -> "Shifts":
@@ -153,4 +160,4 @@ def spans_of(basis: Basis, sources: SourceMoments, shifts: Shifts, ranks: Sequen
             return [None, None]
         return [None if shift is None else moved(shift, sources.c_d(), c_z) for shift in both]
 
-    return Spans(energy, *of_shifts, *sources.cached_last("moved", (sources.set_key, shifts), how_moved))
+    return Spans(energy, *of_shifts, *sources.cached_last("moved", (sources.set_key, shifts.name), how_moved))

@@ -6,8 +6,10 @@ in `benchmark/store/moments.py`, which stores them.
 """
 
 import copy
+import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,10 +20,82 @@ from benchmark.method.prompts import GroupsOfPrompts
 T = TypeVar("T")
 CacheId = tuple[Hashable, Hashable]  # name of a cached object, what it depends on besides the images (or None)
 
-MAX_KEPT_BYTES = 2**31  # bytes of sums and decompositions that a worker caches for later fits and trials
+MAX_KEPT_BYTES = 3 * 2**28  # bytes of sums and decompositions that a worker caches for later fits and trials
 LAST = 7  # number of (D, D) matrices held for the next fit on the same sums: C_d, roots and a filter
 TOGETHER = "kinds together"  # name of the kind that is a weighted sum of several kinds
 CROSS = "cross_environment"  # pairs of images of one class from two source environments, without interventions
+
+
+@dataclass(frozen=True)
+class Outer:
+    """A (D, D) matrix sum_i w_i t_i that is computed each time it is needed, since its terms take less memory.
+
+    A term is another sum, a (D, D) matrix, or an array of n < D vectors x, shape (n, D), for sum x x^T.
+    """
+
+    terms: tuple[tuple[float, "Array | Outer"], ...]  # pairs (w_i, t_i)
+
+    @classmethod
+    def of(cls, x: Array) -> "Array | Outer":
+        """Return sum x x^T over the rows of `x`: as the rows if they are few, else as the matrix."""
+        return _compact(cls(((1.0, x.copy()),)), x.shape[1]) if len(x) < x.shape[1] else np.asarray(x.T @ x)
+
+    @classmethod
+    def add(cls, first: "Array | Outer", second: "Array | Outer", weight: float = 1.0) -> "Array | Outer":
+        """Return first + weight * second; a sum that refers to both, unless both are matrices."""
+        if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+            return np.asarray(first + weight * second)
+        terms = first.terms if isinstance(first, Outer) else ((1.0, first),)
+        return cls((*terms, (weight, second)))
+
+    @property
+    def size(self) -> int:
+        """Number of vectors of D numbers in all terms; a matrix has D."""
+        return sum(term.size if isinstance(term, Outer) else len(term) for _, term in self.terms)
+
+    def matrix(self) -> Array:
+        """Return the matrix, shape (D, D). Matrices are added in turn; vectors are multiplied all at once."""
+        vectors, total = list[Array](), None
+        for weight, term in self.terms:
+            if (of_term := _vectors(term, weight)) is not None:
+                vectors += of_term
+            elif total is None:
+                total = weight * _matrix(term)
+            else:
+                total += weight * _matrix(term)
+        if vectors:
+            x = np.concatenate(vectors)
+            total = x.T @ x if total is None else total + x.T @ x
+        assert total is not None
+        return np.asarray(total)
+
+
+def _matrix(of: Array | Outer) -> Array:
+    return of.matrix() if isinstance(of, Outer) else of
+
+
+def _vectors(of: Array | Outer, weight: float) -> list[Array] | None:
+    """Return arrays of vectors whose products add up to weight * of; None if a matrix is among the terms."""
+    if isinstance(of, np.ndarray):
+        return None if weight < 0 or len(of) == of.shape[1] else [of if weight == 1.0 else np.sqrt(weight) * of]
+    found: list[Array] = []
+    for share, term in of.terms:
+        if (of_term := _vectors(term, weight * share)) is None:
+            return None
+        found += of_term
+    return found
+
+
+def _added(of: Array | Outer) -> Array | Outer:
+    return of if _vectors(of, 1.0) is not None else _matrix(of)
+
+
+def _compact(of: Array | Outer, dim: int) -> Array | Outer:
+    """Return a matrix of width `dim` as it is held: as vectors only while they take an eighth of the memory.
+
+    Products of vectors are computed in each fit, which takes longer than adding matrices if there are many vectors.
+    """
+    return of.matrix() if isinstance(of, Outer) and 8 * of.size > dim else of
 
 
 @dataclass(frozen=True)
@@ -31,20 +105,25 @@ class Differences:
     Attributes:
         n: number of pairs.
         total: sum of d, shape (D,).
-        outer: sum of d d^T, shape (D, D).
+        outer: sum of d d^T, shape (D, D), computed from `_outer`.
         cross: sum of z z^do^T, shape (D, D); None (default) if only d is known, as for text pairs.
     """
 
     n: int
     total: Array
-    outer: Array
+    _outer: Array | Outer
     cross: Array | None = None
+
+    @property
+    def outer(self) -> Array:
+        """Sum of d d^T, shape (D, D)."""
+        return _matrix(self._outer)
 
     @classmethod
     def of(cls, d: Floats) -> "Differences":
         """Return the sums over the rows of `d`, shape (n, D)."""
         d = finite(d, "Z - Z_do")
-        return cls(len(d), d.sum(axis=0), d.T @ d)
+        return cls(len(d), d.sum(axis=0), Outer.of(d))
 
     @classmethod
     def of_pairs(cls, z: Floats, z_do: Floats) -> "Differences":
@@ -60,21 +139,28 @@ class Differences:
 
         All kinds must have equally many pairs, and the sum of the weights must be positive.
         """
-        whole = sum(weights)
+        shares = [weight / sum(weights) for weight in weights]
 
-        def of(name: str) -> Array:
-            return np.asarray(sum(w / whole * getattr(d, name) for w, d in zip(weights, kinds, strict=True)))
+        def of(arrays: Sequence[Array]) -> Array:
+            return np.asarray(sum(share * array for share, array in zip(shares, arrays, strict=True)))
 
-        cross = None if any(d.cross is None for d in kinds) else of("cross")
-        return cls(kinds[0].n, of("total"), of("outer"), cross)
+        crosses = [d.cross for d in kinds if d.cross is not None]
+        cross = of(crosses) if len(crosses) == len(kinds) else None
+        outer = Outer(tuple(zip(shares, (d._outer for d in kinds), strict=True)))
+        return cls(kinds[0].n, of([d.total for d in kinds]), outer, cross).compact()
+
+    def compact(self) -> "Differences":
+        """Return the same sums as they are held, see `_compact`."""
+        return replace(self, _outer=_compact(self._outer, len(self.total)))
 
     def __add__(self, other: "Differences") -> "Differences":
         cross = None if self.cross is None or other.cross is None else self.cross + other.cross
-        return Differences(self.n + other.n, self.total + other.total, self.outer + other.outer, cross)
+        return Differences(self.n + other.n, self.total + other.total, Outer.add(self._outer, other._outer), cross)
 
     def __sub__(self, other: "Differences") -> "Differences":
         cross = None if self.cross is None or other.cross is None else self.cross - other.cross
-        return Differences(self.n - other.n, self.total - other.total, self.outer - other.outer, cross)
+        outer = Outer.add(self._outer, other._outer, -1.0)
+        return Differences(self.n - other.n, self.total - other.total, outer, cross)
 
     def moment(self, centered: bool = False) -> Array:
         """Return C_d = (1/n) sum d d^T, shape (D, D); the covariance if `centered`. ValueError: there are no pairs."""
@@ -90,7 +176,7 @@ class Moments:
     Attributes:
         counts: number of images of each class, shape (classes,).
         sums: sum of z over the images of each class, shape (classes, D).
-        outer: sum of z z^T over all images, shape (D, D).
+        outer: sum of z z^T over all images, shape (D, D), computed from `_outer`.
         differences: kind of intervention -> sums over its differences. Empty by default.
 
     Example:
@@ -112,8 +198,13 @@ class Moments:
 
     counts: Ints
     sums: Array
-    outer: Array
+    _outer: Array | Outer
     differences: Mapping[str, Differences] = field(default_factory=dict)
+
+    @property
+    def outer(self) -> Array:
+        """Sum of z z^T over all images, shape (D, D)."""
+        return _matrix(self._outer)
 
     @classmethod
     def of(
@@ -135,12 +226,12 @@ class Moments:
         member = np.zeros((classes, len(z)))
         member[labels, np.arange(len(z))] = 1.0
         differences = {kind: Differences.of_pairs(z, view) for kind, view in (views or {}).items()}
-        return cls(np.bincount(labels, minlength=classes), member @ z, z.T @ z, differences)
+        return cls(np.bincount(labels, minlength=classes), member @ z, Outer.of(z), differences)
 
     @classmethod
     def nothing(cls, classes: int, dim: int, differences: Mapping[str, Differences] | None = None) -> "Moments":
         """Return the moments of an empty set of images, with given differences."""
-        zeros = np.zeros((classes, dim)), np.zeros((dim, dim))
+        zeros = np.zeros((classes, dim)), Outer.of(np.zeros((0, dim)))
         return cls(np.zeros(classes, dtype=np.int64), *zeros, differences or {})
 
     @property
@@ -156,18 +247,36 @@ class Moments:
     @property
     def dim(self) -> int:
         """Embedding width D."""
-        return len(self.outer)
+        return int(self.sums.shape[1])
 
     def __add__(self, other: "Moments") -> "Moments":
         theirs = other.differences
         differences = {**self.differences, **theirs}
         differences |= {kind: mine + theirs[kind] for kind, mine in self.differences.items() if kind in theirs}
-        return Moments(self.counts + other.counts, self.sums + other.sums, self.outer + other.outer, differences)
+        outer = Outer.add(self._outer, other._outer)
+        return Moments(self.counts + other.counts, self.sums + other.sums, outer, differences)
 
     def __sub__(self, other: "Moments") -> "Moments":
         theirs = other.differences
         differences = {kind: mine - theirs[kind] if kind in theirs else mine for kind, mine in self.differences.items()}
-        return Moments(self.counts - other.counts, self.sums - other.sums, self.outer - other.outer, differences)
+        outer = Outer.add(self._outer, other._outer, -1.0)
+        return Moments(self.counts - other.counts, self.sums - other.sums, outer, differences)
+
+    def compact(self) -> "Moments":
+        """Return the same moments as they are held, see `_compact`."""
+        differences = {kind: d.compact() for kind, d in self.differences.items()}
+        return replace(self, _outer=_compact(self._outer, self.dim), differences=differences)
+
+    def added(self) -> "Moments":
+        """Return the same moments with added matrices, for repeated use; sums of vectors remain."""
+        differences = {kind: replace(d, _outer=_added(d._outer)) for kind, d in self.differences.items()}
+        return replace(self, _outer=_added(self._outer), differences=differences)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of the arrays, without sums that are not computed."""
+        outers = [self._outer, *(outer for d in self.differences.values() for outer in (d._outer, d.cross))]
+        return self.sums.nbytes + sum(outer.nbytes for outer in outers if isinstance(outer, np.ndarray))
 
     def c_z(self, centered: bool = False) -> Array:
         """Return C_z = (1/n) sum z z^T, shape (D, D); the covariance if `centered`."""
@@ -184,14 +293,18 @@ class Moments:
 
 
 class Budget:
-    """The number of bytes that a worker may still use to cache sums and decompositions, at first `MAX_KEPT_BYTES`.
+    """The number of bytes that may still be used to cache objects.
 
-    Objects that do not fit are computed each time. Nothing is evicted: every trial uses the same long sequence of
-    decompositions, so the least recently used one is needed next.
+    Objects that do not fit are computed each time. So the memory of a worker does not grow with the number of
+    environments. Nothing is evicted: every trial uses the same long sequence of decompositions, so the least recently
+    used one is needed next.
+
+    Args:
+        most: the number of bytes at first. Default: `MAX_KEPT_BYTES`, for sums and decompositions.
     """
 
-    def __init__(self) -> None:
-        self._left = MAX_KEPT_BYTES
+    def __init__(self, most: int | None = None) -> None:
+        self._left = MAX_KEPT_BYTES if most is None else most
 
     def reserve(self, size: int) -> bool:
         """Reserve `size` bytes if they are available; return whether they were."""
@@ -212,7 +325,8 @@ class SourceMoments:
         budget: memory limit for cached sums and decompositions. Default: a new `Budget`.
         together: kind -> weight, for kinds that were merged into the kind `TOGETHER`, see `Cells.weighted`. Default:
             none.
-        known: cached objects from `image_cache` of other moments of the same images. Default: none.
+        known: cached objects from `image_cache` of other moments of the same images, reserved in `budget`. Default:
+            none.
 
     Attributes:
         images: moments of all source images together, without differences.
@@ -252,12 +366,12 @@ class SourceMoments:
         self._prompts = prompts or {}
         self.placebo: Placebo | None = None
         self.for_choice = False
-        first, *others = (Moments(m.counts, m.sums, m.outer) for m in environments.values())
-        self.images = sum(others, first)
+        images = reduce(operator.add, (Moments(m.counts, m.sums, m._outer) for m in environments.values()))
+        self.images = replace(images, _outer=images.outer)
         self.targets: Mapping[str, Moments] = {}
         self._last: dict[str, tuple[object, Any]] = {}
         self._budget = budget or Budget()
-        self._cache = {key: made for key, made in (known or {}).items() if self._budget.reserve(_size(made))}
+        self._cache = dict(known or {})
 
     def reweighted(
         self, weights: Mapping[str, float] | None, placebo: "Placebo | None" = None, for_choice: bool = False
@@ -378,14 +492,15 @@ class SourceMoments:
             known: T = self._cache[key]
             return known
         made = make()
-        if lasting and self._budget.reserve(_size(made)):
+        if lasting and self._budget.reserve(size_of(made)):
             self._cache[key] = made
         return made
 
     @property
     def nbytes(self) -> int:
         """Number of bytes of the sums and of the matrices held for the next fit, without cached objects."""
-        return _size(self.images) + LAST * 8 * self.dim**2
+        of_environments = sum(moments.sums.nbytes for moments in self.environments.values())
+        return size_of(self.images) + of_environments + LAST * 8 * self.dim**2
 
     def _weighted(self) -> Array:
         return weighted({kind: self.differences(kind).moment() for kind in self.kinds()}, self.weights)
@@ -399,7 +514,7 @@ class SourceMoments:
 Placebo = Callable[[Array, SourceMoments], Array]
 
 
-def _size(made: object) -> int:
+def size_of(made: object) -> int:
     """Return the total bytes of the arrays in an object."""
     return sum(array.nbytes for array in vars(made).values() if isinstance(array, np.ndarray))
 

@@ -93,7 +93,7 @@ def within_prompts(sources: SourceMoments) -> Array:
 
 def _within(parts: Sequence[Moments]) -> Array:
     n = sum(part.n for part in parts)
-    c_w = np.zeros_like(parts[0].outer)
+    c_w = np.zeros((parts[0].dim, parts[0].dim))
     for part in parts:
         filled = part.counts > 0
         sums = part.sums[filled]

@@ -270,7 +270,7 @@ class Shrinkage(NuisanceCandidates, _ShrinkageProjection, label="Shrinkage", pla
     nuisance: Nuisances = ("interventions", "environments", "both")
 
 
-class Fixed(_ShrinkageProjection, label="Fixed shrinkage", short="fixed shrinkage", role="control", place=6):
+class Fixed(_ShrinkageProjection, label="Fixed shrinkage", role="control", place=6):
     """Shrinkage with fixed N = `both` and lambda 10, without selection and labels: a control for what selection adds.
 
     Fields:
@@ -284,9 +284,7 @@ class Fixed(_ShrinkageProjection, label="Fixed shrinkage", short="fixed shrinkag
     lambdas: Annotated[tuple[Lambda, ...], Field(min_length=1, max_length=1)] = (10.0,)
 
 
-class Isotropic(
-    _ShrinkageProjection, label="Shrinkage, isotropic", short="shrinkage of all alike", role="control", place=6
-):
+class Isotropic(_ShrinkageProjection, label="Shrinkage (isotropic)", role="control", place=6):
     """Shrinkage with an isotropic nuisance, N = (t / D) I: a control for shrinkage without knowledge of the nuisance.
 
     Fields:
@@ -302,8 +300,7 @@ class Isotropic(
 
 class IsotropicEnvironments(
     _ShrinkageProjection,
-    label="Shrinkage, isotropic + environments",
-    short="shrinkage without interventions",
+    label="Shrinkage (isotropic + environments)",
     role="control",
     place=6,
 ):
@@ -322,7 +319,7 @@ class IsotropicEnvironments(
     uses_scale_only: ClassVar[bool] = True
 
 
-class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", role="control", place=6):
+class WithinClasses(_ShrinkageProjection, label="Shrinkage (within classes)", role="control", place=6):
     """Shrinkage of the covariance within classes (WCCN): a rival that uses labels.
 
     Fields:
@@ -350,7 +347,7 @@ class WithinClasses(_ShrinkageProjection, label="Shrinkage, within classes", rol
         return ", ".join(filter(None, [super().variant, "" if self.environments == "pooled" else "apart"]))
 
 
-class WithinPrompts(_ShrinkageProjection, label="Shrinkage, within prompts of classes", role="control", place=6):
+class WithinPrompts(_ShrinkageProjection, label="Shrinkage (within prompts of classes)", role="control", place=6):
     """Shrinkage of variation between prompts of a class in different templates. N comes only from texts.
 
     Fields:

@@ -23,7 +23,7 @@ class Darker(Intervention):
         return (images / drawn[:, :, None, None]).to(torch.uint8)
 
 
-class LeastMoved(Projection, label="Least moved", short="what interventions move least"):
+class LeastMoved(Projection, label="Least moved"):
     """Directions by how little the interventions move them, whatever energy they have."""
 
     uses_interventions = True

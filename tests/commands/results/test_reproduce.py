@@ -11,6 +11,7 @@ import pytest
 
 from benchmark.cli import main
 from benchmark.commands.recipes import DEMO, packaged_recipe
+from benchmark.commands.results.labels import label_of
 from benchmark.commands.results.publish import publish
 from benchmark.common.storage.files import Storage
 from benchmark.common.storage.places import cache_dir
@@ -67,7 +68,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Made:  # 
     assert main(["run", str(folder / "recipe.yaml")]) == 0
     publish(load_recipe(folder / "recipe.yaml"), Storage(str(folder / "store")), ABOUT, folder / "results")
     published, problems = read_results(Storage(str(folder / "results")))
-    assert problems + problems_of(published) == []
+    assert problems + problems_of(published, label_of) == []
     published.sort(key=lambda one: one.details.projection != "identity")
     assert [one.details.projection for one in published] == ["identity", "shrinkage"]
     return Made(folder / "results", folder / "store", data, tuple(published))
@@ -135,7 +136,7 @@ def test_a_forged_record_that_contradicts_nothing_is_found(made: Made, command: 
     records, images = forged(made, 4)
     assert len(images) == 4
     results = made.written(tmp_path / "results", records)
-    assert problems_of(read_results(Storage(str(results)))[0]) == []
+    assert problems_of(read_results(Storage(str(results)))[0], label_of) == []
     outcome = reproduced(command, made, results, code=2)
     found = {one["record"]: one for one in outcome["records"]}
     assert found[records[0].path]["status"] == "equal"
@@ -159,7 +160,8 @@ def test_what_a_record_needs_is_asked_for(made: Made, command: Command, tmp_path
     assert said.endswith("'toy' is images in a folder; give the folder that holds it with --data.")
     said = command.refused("reproduce", made.results, "--data", made.data)
     assert "'tests.faults.encoder:Blocks' is a plugin, which this command imports only with --plugins" in said
-    imported = made.details(lambda _: {"projection": "imported"}, tmp_path / "imported")
+    theirs = {"projection": "imported", "method": "zero_shot (imported)"}
+    imported = made.details(lambda _: theirs, tmp_path / "imported")
     said = command.refused("reproduce", imported, "--data", made.data, "--plugins")
     assert "were imported, and no recipe makes them" in said
     later = made.written(tmp_path / "later", [*made.published]) / made.published[0].path

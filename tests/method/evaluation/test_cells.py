@@ -1,5 +1,6 @@
 """Cells against explicit sums over images, and pairs across environments against all pairs one by one."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from benchmark.method.evaluation.cells import Cells, Half, Layout, cells_of, class_means, cross_cells, paired_cells
 from benchmark.method.evaluation.splits import base_classes
-from benchmark.method.subspace import Differences, Moments, SourceMoments
+from benchmark.method.subspace import Differences, Moments, SourceMoments, moments
 from benchmark.method.subspace.moments import CROSS, TOGETHER
 
 NAMES, CLASSES, D, N = ["art", "cartoon", "photo"], 5, 6, 90
@@ -142,3 +143,47 @@ def test_kinds_that_are_summed_as_one_give_the_same(images, weights) -> None:  #
         np.testing.assert_allclose(together.differences("c").outer, apart.differences("c").outer)
     with pytest.raises(ValueError, match="added up by the weights"):
         together.reweighted({"a": 1.0})
+
+
+def test_cells_of_few_images_take_little_memory_and_give_the_sums_over_their_images() -> None:
+    """Many environments, two images in each of their cells: a matrix for each would take 60 times as much."""
+    environments, dim, rng = 20, 128, np.random.default_rng(0)
+    n = 6 * environments
+    layout = Layout(np.arange(n) // 6, np.arange(n) % 2, np.arange(n) % 3, 2, 2)
+    z, *views = rng.standard_normal((4, n, dim))
+    weights = {"a": 3.0, "b": 1.0, "c": 2.0}
+    cells = cells_of(layout, z, {}) + paired_cells(layout, z, views, [*weights.values()], TOGETHER)
+    cells = replace(cells, together=weights).joined([frozenset([0]), frozenset([1, 2])])
+    assert len(pickle.dumps(cells)) < 10 * 8 * z.size < 0.2 * 8 * 2 * 2 * environments * dim**2
+
+    names = {e: f"e{e}" for e in range(0, environments, 2)}
+    rows = (layout.environment % 2 == 0) & (layout.side > 0)
+    sources = replace(cells, together=weights).sources(names, weights, frozenset([1]))
+    np.testing.assert_allclose(sources.c_z(), z[rows].T @ z[rows] / rows.sum(), atol=1e-12)
+    ds = [(z - view)[rows] for view in views]
+    c_d = sum(w / 6 * d.T @ d / rows.sum() for w, d in zip(weights.values(), ds, strict=True))
+    np.testing.assert_allclose(sources.c_d(), c_d, atol=1e-12)
+    first = cells.sum_of(0, frozenset([0, 1]), ("base",))
+    second = cells.sum_of(0, frozenset([0]), ("base",))
+    assert first is not None
+    assert second is not None
+    of_first = (layout.environment == 0) & (layout.side > 0)
+    np.testing.assert_allclose((first - second).outer, z[of_first].T @ z[of_first], atol=1e-12)
+
+
+@pytest.mark.parametrize("most", [0, 3_000, 2**30])
+def test_sums_of_environments_are_kept_up_to_the_budget(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    layout = Layout(np.arange(300) % 3, np.arange(300) % 2, np.arange(300) // 3 % 5, 2, 2)
+    z, view = rng.standard_normal((2, 300, D))
+    sides = [frozenset(range(5)) - {a, b} for a in range(5) for b in range(5)]
+    expected = [cells_of(layout, z, {"blur": view}).sources({0: "a", 1: "b"}, None, of) for of in sides]
+    monkeypatch.setattr(moments, "MAX_KEPT_BYTES", most)
+    cells = cells_of(layout, z, {"blur": view})
+    for of, known in zip(sides, expected, strict=True):
+        sources = cells.sources({0: "a", 1: "b"}, None, of)
+        np.testing.assert_array_equal(sources.c_z(), known.c_z())
+        np.testing.assert_array_equal(sources.c_d(), known.c_d())
+    size = sum(sums.nbytes for sums in cells._sums.values())
+    assert size <= most
+    assert (size > 0) == (most > 0)

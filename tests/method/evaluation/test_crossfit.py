@@ -13,6 +13,7 @@ import pytest
 from scipy.linalg import fractional_matrix_power
 
 from benchmark.method.arrays import scaled
+from benchmark.method.evaluation import evaluation
 from benchmark.method.evaluation.cells import cells_of
 from benchmark.method.evaluation.curves import RankCurve
 from benchmark.method.evaluation.embedded import Embedded
@@ -370,3 +371,33 @@ def test_a_share_of_the_source_images_is_a_share_of_the_folds(share: float, size
             of_sources.append(np.concatenate([f[b] for f, b in zip(of_fits, blocks, strict=True)]).mean())
         assert row["lodo"] == [pytest.approx(np.mean(of_sources), abs=1e-12)]
         assert row["n_train"] == (np.isin(world.fold, folds_without(k)) & (world.environment != e)).sum()
+
+
+def test_bases_and_shifts_are_kept_up_to_their_bytes_and_change_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, split = embedded(made_up(4))
+    layout, dim = data.layout(split), data.z.shape[1]
+    cells = cells_of(layout, data.z, {"blur": data.z + 0.1 * np.roll(data.z, 1, axis=1)})
+    settings = PROJECTIONS.create("icm").settings
+    projections = [setting.at(lambda_=value) for setting in settings for value in (0.1, 1.0)]
+    methods = [Method(projection, PREDICTORS.create("zero_shot"), (3, dim)) for projection in projections]
+    holdouts = PROTOCOLS.create("held_out").holdouts(data.environments, ["out_fold"])
+    kept: dict[int, list[int]] = {}
+    curves = []
+    for most in (0, 20 * 8 * dim**2, 2**30):
+        monkeypatch.setattr(evaluation, "MAX_BASES", most)
+        monkeypatch.setattr(evaluation, "MAX_SHIFTS", most)
+        evaluated = Evaluation(data, cells, FitSettings(split, "none"))
+        scored, kept[most] = evaluated._scored_cases, []
+
+        def counted(*args: Any, scored: Any = scored, sizes: list[int] = kept[most]) -> list[Any]:
+            cases = list(scored(*args))
+            sizes.append(sum(case.nbytes for case in cases))
+            return cases
+
+        monkeypatch.setattr(evaluated, "_scored_cases", counted)
+        of_methods = evaluated.curves_of(methods, holdouts)
+        curves.append([curve_columns(curve) for of_method in of_methods for curve in of_method])
+        assert sum(shifts.nbytes for shifts in evaluated._shifts.values()) <= most
+    assert repr(curves[0]) == repr(curves[1]) == repr(curves[2])
+    none, some, every = (max(sizes) for sizes in kept.values())
+    assert none == 0 < some <= 20 * 8 * dim**2 < every

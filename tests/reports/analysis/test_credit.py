@@ -123,5 +123,5 @@ def test_rows_of_one_nuisance_are_also_methods_of_their_own() -> None:
     selections = only(shrinkage(0.7, 0.6, 0.5))[1]
     picked = {m.variant: float(selections.picks(m, "lodo")[ACCURACY.key].mean()) for m in selections.parts}
     assert picked == {"": 0.7, "environments": 0.6, "interventions": 0.5}
-    labels = [m.projection_label for m in selections.parts]
+    labels = [m.name for m in selections.parts]
     assert labels == ["Shrinkage", "Shrinkage (environments alone)", "Shrinkage (interventions alone)"]

@@ -18,7 +18,7 @@ LABELS = [
     ("identity", None, "linear_probe", "Linear probe"),
     ("pca", None, "zero_shot", "PCA + zero-shot"),
     ("random", None, "zero_shot", "Random projection + zero-shot"),
-    ("icm", "largest", "zero_shot", "CLIP-ICM (largest) + zero-shot"),
+    ("icm", "largest", "zero_shot", "CLIP-ICM + zero-shot"),
     ("icm", "released", "linear_probe", "CLIP-ICM (released order) + linear probe"),
     ("drop_top", None, "ridge", "PCA without top directions + ridge probe"),
     ("identity", None, "tip_adapter", "Tip-Adapter"),

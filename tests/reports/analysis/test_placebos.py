@@ -37,7 +37,7 @@ def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float
         ),
         (
             {"projection": "icm", "order": "largest", "placebo": "matched", "placebo_draw": 3},
-            "CLIP-ICM (matched 3, largest)", "CLIP-ICM (largest)",
+            "CLIP-ICM (matched 3)", "CLIP-ICM",
         ),
         (
             {"projection": "icm", "order": "largest", "placebo": "shuffled", "projection_variant": "equal N"},
@@ -48,13 +48,13 @@ def of(placebo: str | None, share: float, nuisance: str = "both", lambda_: float
 )  # fmt: skip
 def test_words_of_placebos(columns: dict[str, Any], label: str, real: str) -> None:
     [method] = by_method(frame([row(**columns)]))
-    assert method.projection_label == label
+    assert method.name == label
     assert (method.placebo, method.draw is not None) == (columns.get("placebo"), "placebo_draw" in columns)
-    assert method.real.projection_label == real
+    assert method.real.name == real
     assert method.real.placebo is None
     mean = replace(method, draw=None, draws=9)
     assert mean.real == method.real
-    assert (", mean of 9 draws" in mean.projection_label) == bool(method.placebo)
+    assert (", mean of 9 draws" in mean.name) == bool(method.placebo)
 
 
 def test_p_values_count_what_is_at_least_as_good() -> None:

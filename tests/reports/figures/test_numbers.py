@@ -151,7 +151,7 @@ def test_selection_has_every_setting_that_was_tested_everywhere_and_what_is_pick
 
 def test_interventions_are_alone_left_out_and_all() -> None:
     numbers = panel_of(interventions)
-    assert numbers[0].of == "CLIP-ICM (largest) + zero-shot"
+    assert numbers[0].of == "CLIP-ICM + zero-shot"
     labels = [line.label for line in numbers]
     assert labels[0] == f"all ({'+'.join(KINDS)})"
     assert labels[1:5] == [f"{kind} alone" for kind in KINDS]
@@ -171,7 +171,7 @@ def test_with_one_set_the_lines_are_methods() -> None:
     rows = [r for r in ROWS if r["intervention_set"] in (None, "+".join(KINDS), "all")]
     numbers = panel_of(interventions, only(rows)[1])
     assert not numbers[0].of
-    assert [line.label for line in numbers] == ["CLIP-ICM (largest)"]  # shrinkage's rows have no shares
+    assert [line.label for line in numbers] == ["CLIP-ICM"]  # shrinkage's rows have no shares
     bare = [{**r, "energy_removed": None, "shift_removed_sources": None, "shift_removed_target": None} for r in rows]
     assert interventions.panels(only(bare)[1], "lodo") == {}
 

@@ -205,7 +205,7 @@ def test_a_cell_is_reached_and_opened_by_keyboard(browser: Any, file: Path) -> N
             opened.page.keyboard.press(key)
         opened.page.keyboard.press("Enter")
         opened.page.wait_for_selector("#classes .drill:not([hidden])")
-        assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#classes .drill").inner_text()
+        assert "CLIP-ICM + zero-shot on art" in opened.page.locator("#classes .drill").inner_text()
         _address(opened, "cell=3.1")
 
 
@@ -223,7 +223,7 @@ def test_a_number_of_a_printed_table_opens_its_setting(browser: Any, file: Path)
     with Opened(browser, file, "#table=environments-1") as opened:
         opened.page.locator("#tables tbody tr:nth-child(5) td button").nth(1).click()
         opened.page.wait_for_selector("#classes .drill:not([hidden])")
-        assert "CLIP-ICM (largest) + zero-shot on art" in opened.page.locator("#classes .drill").inner_text()
+        assert "CLIP-ICM + zero-shot on art" in opened.page.locator("#classes .drill").inner_text()
         _address(opened, "set=1")
 
 

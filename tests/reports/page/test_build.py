@@ -16,7 +16,7 @@ from reports.analysis.selections import Selections
 from reports.analysis.settings import Options, Setting
 from reports.analysis.verdicts import Answer
 from reports.page import build
-from reports.page.build import PageContent, leading, named, page, with_minus
+from reports.page.build import PageContent, leading, page, with_minus
 from reports.page.data import Thumbnails
 from reports.render.formats import squeezed
 from reports.tables import environments
@@ -114,7 +114,7 @@ def test_numbers_of_the_first_screen_equal_the_data(parts: Parts) -> None:
     for rule, results in core["results"].items():
         known = [(setting, selections.judged_by(rule)) for setting, selections in parts]
         lines = table_lines(written[f"rule-{rule}"]["answer"])
-        names = {name: method.label for method, name in named(leading(answer(known).standings[0])).items()}
+        names = {method.name: method.label for method in leading(answer(known).standings[0])}
         columns = [names.get(name, "Zero-shot") for name in lines.pop("Held out")]
         of = {method["label"]: one for method, one in zip(core["methods"], results, strict=True)}
         for name in (*HELD_OUTS, "Mean over environments"):

@@ -44,7 +44,7 @@ def test_results_have_accuracy_difference_and_picks(result: tuple[Any, Selection
     assert [cell["v"] for cell in icm["cells"]] == [60, 60, 60]
     assert [cell["d"] for cell in icm["cells"]] == [10, 10, 10]
     assert icm["picks"] == [[[2, 1, "all", "", 1]]] * 2
-    assert icm["plain"] == [0, 2]
+    assert icm["plain"] == [(0, 1), (0, 1), (0, 2)]  # each environment, then all
     assert core["trials"] == 4
     # The average is the last.
     assert core["curves"]["lodo"] == [None, {"ranks": [1, 2, 4], "accuracy": [[40, 60, 50]] * 3}]

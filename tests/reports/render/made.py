@@ -16,7 +16,7 @@ SETS = (
     "emoji & styles",
     "été λ 中文",
 )
-METHODS = ("Plain", "PCA", "Random projection", "CLIP-ICM", "CLIP-ICM, released order", "Shrinkage", "a_b%|<script>")
+METHODS = ("Plain", "PCA", "Random projection", "CLIP-ICM", "CLIP-ICM (released order)", "Shrinkage", "a_b%|<script>")
 BACKBONES = ("ViT-B/32", "ViT-L/14@336px")
 HOSTILE = ("<script>alert(1)</script>", "a_b%", "=cmd|' /C calc'!A0", "x | y", "two\nlines")
 NOTES = (

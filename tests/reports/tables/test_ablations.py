@@ -106,17 +106,18 @@ def several(*datasets: str) -> list[dict[str, Any]]:
 
 
 METHODS = {"plain": Method("identity", None, "zero_shot"), "PCA": Method("pca", None, "zero_shot"),
-           "random": Method("random", None, "zero_shot"),
+           "random projection": Method("random", None, "zero_shot"),
            "CLIP-ICM": Method("icm", "largest", "zero_shot")}  # fmt: skip
 
 
 def test_comparisons_have_intervals_and_p_values_by_holm() -> None:
     table, (_, selections) = built(main.COMPARISONS, several("one")), only(several("one"))
-    pairs = [("PCA", "plain"), ("random", "plain"), ("random", "PCA")]
-    pairs += [("CLIP-ICM", name) for name in ("plain", "PCA", "random")]
+    random = "random projection"
+    pairs = [("PCA", "plain"), (random, "plain"), (random, "PCA")]
+    pairs += [("CLIP-ICM", name) for name in ("plain", "PCA", random)]
     single = [compare(selections, METHODS[ours], "lodo", METHODS[theirs]) for ours, theirs in pairs]
     expected = multipletests([one.interval.p for one in single if one], method="holm")[1]
-    found = [cell(table, ours.replace("ran", "Ran"), f"minus {theirs}, p (Holm)") for ours, theirs in pairs]
+    found = [cell(table, ours.replace("random", "Random"), f"minus {theirs}, p (Holm)") for ours, theirs in pairs]
     assert [one.value for one in found] == pytest.approx(expected)
     assert [one.text for one in found] == ["<0.001" if p < 0.001 else None for p in expected]
     one, gain = single[3], cell(table, "CLIP-ICM", "minus plain")

@@ -55,9 +55,9 @@ def test_shares_of_the_pairs_are_methods_of_their_own_that_are_called_as_the_pap
     )
     rows = [row(projection="icm", order="largest", **columns) for columns in some]
     equal, method = by_method(frame(rows))
-    assert method.projection_label == "CLIP-ICM (10 % of the pairs, seed 3, largest)"
+    assert method.name == "CLIP-ICM (10 % of the pairs, seed 3)"
     assert method.with_all_pairs == Method("icm", "largest", "zero_shot")
-    assert equal.projection_label == "Truncation (0.5 % of the pairs, equal N)"
+    assert equal.name == "Truncation (0.5 % of the pairs, equal N)"
     assert equal.with_all_pairs.variant == "equal N"
 
 

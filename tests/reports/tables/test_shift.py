@@ -74,9 +74,7 @@ def test_draws_of_a_placebo_are_their_mean_with_the_lowest_and_the_highest() -> 
             for h in HELD_OUTS for s in (0, 1)
         ]  # fmt: skip
     table = built(behind.SHIFT, rows)
-    [own] = [
-        one for one in table.blocks[0].lines if one.name.startswith("CLIP-ICM (rotated, mean of 3 draws, largest)")
-    ]
+    [own] = [one for one in table.blocks[0].lines if one.name.startswith("CLIP-ICM (rotated, mean of 3 draws)")]
     assert [one.text for one in own.cells[:4]] == [
         "50.0 [50.0, 50.0]", "50.0 [20.0, 90.0]", None, "1.00 [1.00, 1.00]"]  # fmt: skip
     assert [one.value for one in own.cells[1:3]] == [pytest.approx(50), None]

@@ -27,8 +27,8 @@ def test_one_setting_shows_plain_prediction_the_paper_s_method_and_the_best() ->
     lines = shown(everything(0.6)).splitlines()
     assert lines[0].startswith("Plain prediction gets 50.0 % of images")
     table = [line.split() for line in lines if line.startswith("  ")]
-    assert [words[0] for words in table] == ["plain", "CLIP-ICM", "PCA", "random"]
-    assert table[0] == ["plain", "50.0"]
+    assert [words[0] for words in table] == ["Plain", "CLIP-ICM", "PCA", "Random"]
+    assert table[0] == ["Plain", "50.0"]
     assert table[1][1:] == ["60.0", "+10.0", "[+9.1,", "+10.9]"]
     assert sum("held_out" in line and "lodo_1se" in line for line in lines) == 1
     assert lines[-1] == "Page: out/index.html"
@@ -70,8 +70,8 @@ def test_gaps_stand_there_whole_or_are_counted() -> None:
 
 def test_methods_that_a_reader_compares_stand_there_with_their_difference() -> None:
     parts = results_of(everything(0.6))
-    asked = Options(compare=(("PCA + zero-shot", "CLIP-ICM (largest) + zero-shot"),))
+    asked = Options(compare=(("PCA + zero-shot", "CLIP-ICM + zero-shot"),))
     lines = text(answer(parts, [comparisons(*one, asked) for one in parts]), [], "out/index.html").splitlines()
     table = [line.split() for line in lines if line.startswith("  ")]
-    assert [words[0] for words in table] == ["plain", "PCA", "CLIP-ICM", "random", "PCA"]
+    assert [words[0] for words in table] == ["Plain", "PCA", "CLIP-ICM", "Random", "PCA"]
     assert table[-1] == ["PCA", "minus", "CLIP-ICM", "-10.0", "[-10.9,", "-9.1]"]

@@ -9,7 +9,7 @@ from benchmark.method.subspace import basis
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Discriminant(basis.Projection, label="Discriminant", short="directions that tell classes apart", role="rival"):
+class Discriminant(basis.Projection, label="Discriminant", role="rival"):
     """Generalised eigenvectors v of S_b v = w (S_w + regularization * trace(S_w) / D * I) v by decreasing w.
 
     S_b and S_w are the scatter between and within classes over all source images, divided by the number of images. So

@@ -9,7 +9,7 @@ from benchmark.method.subspace import basis
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Generalized(basis.Projection, label="Generalised eigenproblem", short="directions moved least", role="rival"):
+class Generalized(basis.Projection, label="Generalised eigenproblem", role="rival"):
     """Generalised eigenvectors v of C_z v = w (C_d + regularization * trace(C_d) / D * I) v by decreasing w.
 
     w is the ratio of energy to displacement: the Rayleigh quotient of the two second moments that CLIP-ICM combines in

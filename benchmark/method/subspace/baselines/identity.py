@@ -12,7 +12,7 @@ from benchmark.method.subspace.basis import Basis, Projection
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Identity(Projection, label="Plain", short="the encoder as it is", role="plain", place=0):
+class Identity(Projection, label="Plain", role="plain", place=0):
     """The whole space, unchanged, for plain zero-shot prediction and plain probes."""
 
     plain_at_full_rank: ClassVar[bool] = True

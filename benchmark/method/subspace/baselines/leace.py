@@ -17,7 +17,7 @@ from benchmark.method.subspace.basis import (
 from benchmark.method.subspace.moments import SourceMoments
 
 
-class Leace(Projection, label="LEACE", short="removal of what tells environments apart", role="rival"):
+class Leace(Projection, label="LEACE", role="rival"):
     """Least-squares erasure of the source environment. No linear classifier can predict it from erased embeddings.
 
     Let x be an embedding and z the one-hot label of its environment, with covariances Sigma over all source images.

@@ -25,7 +25,7 @@ class PCA(Projection, label="PCA", role="baseline", place=1):
         return invariant_basis(sources, lambda_=0.0, centered=self.centered)
 
 
-class RandomOrthonormal(Projection, label="Random projection", short="random directions", role="baseline", place=2):
+class RandomOrthonormal(Projection, label="Random projection", role="baseline", place=2):
     """A uniformly random orthonormal basis (QR of a Gaussian matrix with the signs of R made positive).
 
     Fields:

@@ -19,7 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
 
 
-class Centring(Projection, label="Centring", short="removal of the mean", role="rival", place=7):
+class Centring(Projection, label="Centring", role="rival", place=7):
     """Subtract a share lambda of the mean source image from images, and of the mean class text from texts.
 
     Fields:

@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=0)]
 REMOVED = (0, 1, 2, 4, 8, 16, 32, 64)
 
 
-class NAP(NuisanceCandidates, label="Nuisance attribute projection", short="nuisance removed", role="rival", place=7):
+class NAP(NuisanceCandidates, label="Nuisance attribute projection", role="rival", place=7):
     """P = I - U U^T on images and texts, U the leading eigenvectors of N; a rule chooses their number and N.
 
     Directions without nuisance are never removed, and at least one direction stays. So with E source environments,
